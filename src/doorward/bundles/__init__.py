@@ -18,13 +18,16 @@ from doorward.bundles.merkle import (
 )
 from doorward.bundles.sealing import read_passphrase, seal, seal_file, unseal, unseal_file
 from doorward.bundles.signed import check_document, read_document, sign_document, write_document
+from doorward.bundles.signing import SIGNATURE, check_folder, sign_folder
 
 __all__ = [
+    "SIGNATURE",
     "Identity",
     "MerkleProof",
     "MerkleTree",
     "PublicIdentity",
     "check_document",
+    "check_folder",
     "commit",
     "leaf",
     "read_document",
@@ -32,6 +35,7 @@ __all__ = [
     "seal",
     "seal_file",
     "sign_document",
+    "sign_folder",
     "unseal",
     "unseal_file",
     "verify_commitment",
