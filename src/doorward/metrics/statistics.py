@@ -26,7 +26,7 @@ __all__ = [
     "hypergeometric_survival_log2",
 ]
 
-_EXACT_BITS = 2_000_000
+_EXACT_BITS = 200_000
 """Above this size of the common denominator the tail is summed in log space instead."""
 
 
@@ -41,7 +41,7 @@ def binomial_tail(successes: int, trials: int, chance: float | Fraction) -> floa
 
     Returns:
         The probability, correctly rounded; 0.0 below 5e-324 (then see `binomial_tail_log2`).
-        Very large cases (over about 600,000 trials at chance 1/10) are summed in log space, with
+        Very large cases (over 50,000 trials at chance 1/10) are summed in log space, with
         a relative error below 1e-6.
 
     Raises:
