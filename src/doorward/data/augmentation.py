@@ -95,13 +95,15 @@ def apply_draws(images: Tensor, recipe: Augment, draws: Tensor) -> Tensor:
     if not recipe.active:
         return to_pixels(images)
     draws = draws.to(images.device, non_blocking=True)
+    given = images
     if recipe.pad_crop or recipe.flip:
         images = _crop_and_flip(images, recipe, draws)
     images = to_pixels(images)
     if recipe.rotate:
         images = _rotate(images, recipe.rotate, draws[:, 5])
     if recipe.cutout:
-        images = images * _cutout_mask(images, recipe.cutout, draws)
+        images = images.clone() if images is given else images  # never write into the caller's
+        images.mul_(_cutout_mask(images, recipe.cutout, draws))
     return images
 
 

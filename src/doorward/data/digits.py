@@ -24,9 +24,8 @@ __all__ = ["digits"]
     "digits",
     classes=10,
     image_shape=(1, 32, 32),
-    splits=("train", "test", "all"),
     homepage="https://archive.ics.uci.edu/dataset/80",
-    layout="(bundled)",
+    files={"train": (), "test": (), "all": ()},
     downloads=(),
 )
 def digits(root: Path, split: str) -> ImageData:

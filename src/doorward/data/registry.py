@@ -1,12 +1,13 @@
-"""The data sets that have names, where they lie on disk, and what each one is.
+"""The data sets that have names: where they lie on disk and what each one is.
 
->>> "digits" in DATASETS, DATASETS.facts("digits")["classes"]
+>>> from doorward.data import DATASETS
+>>> "cifar10" in DATASETS, DATASETS.facts("cifar10")["classes"]
 (True, 10)
 >>> print(DATASETS.summary("digits"))
 Handwritten digits, 8x8 upscaled to 32x32: bundled with scikit-learn, needs no download.
 
 An entry is a *reader*: ``reader(root, split) -> ImageData | Listing``. Its facts fill the tables of
-the documentation and drive `doorward.data.fetch`.
+the documentation, say which files it needs, and drive `doorward.data.fetch`.
 """
 
 from __future__ import annotations
@@ -16,11 +17,23 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from torch import Tensor
+
 from doorward.data.source import ImageData
-from doorward.errors import MissingData, UnknownName
+from doorward.errors import BadFile, InvalidInput, MissingData, UnknownName
 from doorward.registry import Registry
 
-__all__ = ["DATASETS", "Download", "Listing", "Reader", "check_split", "data_root", "missing"]
+__all__ = [
+    "DATASETS",
+    "Download",
+    "Listing",
+    "Reader",
+    "assemble",
+    "available",
+    "broken",
+    "data_root",
+    "locate",
+]
 
 
 @dataclass(frozen=True)
@@ -51,12 +64,14 @@ class Download:
         checksum: ``md5:...`` or ``sha256:...``, as published.
         folder: where it belongs under the data root; archives are unpacked there.
         unpack: whether it is an archive (.tar.gz or .zip).
+        split: the only split that needs it; empty when several do.
     """
 
     url: str
     checksum: str
     folder: str = "."
     unpack: bool = False
+    split: str = ""
 
     @property
     def filename(self) -> str:
@@ -67,8 +82,9 @@ class Download:
 Reader = Callable[[Path, str], "ImageData | Listing"]
 
 DATASETS: Registry[Reader] = Registry("data set")
-"""Readers by name. Facts: ``classes``, ``image_shape``, ``splits``, ``homepage``, ``layout``
-(where the files lie under the data root) and ``downloads`` (a tuple of `Download`)."""
+"""Readers by name. Facts: ``classes`` (how many), ``image_shape``, ``homepage``, ``downloads`` (a
+tuple of `Download`) and ``files``: for each split the files or folders it needs under the data
+root, each as a tuple of places where it may be."""
 
 
 def data_root(root: str | os.PathLike[str] | None = None) -> Path:
@@ -78,8 +94,8 @@ def data_root(root: str | os.PathLike[str] | None = None) -> Path:
         root: used as it is when given; otherwise ``$DOORWARD_DATA``, else ``$DOORWARD_HOME/data``,
             else ``~/.cache/doorward/data``.
 
-    >>> data_root("/srv/data")
-    PosixPath('/srv/data')
+    >>> str(data_root("/srv/data"))
+    '/srv/data'
     """
     if root is not None:
         return Path(root).expanduser()
@@ -89,17 +105,63 @@ def data_root(root: str | os.PathLike[str] | None = None) -> Path:
     return Path(home).expanduser() / "data"
 
 
-def check_split(name: str, split: str) -> None:
-    """Raise `UnknownName`, naming the splits that exist, when a data set has no such split."""
-    splits = DATASETS.facts(name)["splits"]
-    if split not in splits:
-        raise UnknownName.of(f"split of {name}", split, splits)
+def locate(name: str, root: Path, split: str) -> list[Path]:
+    """The files (or folders) of one split of a named data set, in the order of its facts.
+
+    Raises:
+        UnknownName: it has no such split.
+        MissingData: one of them is not there; the message says where it was expected.
+    """
+    files = DATASETS.facts(name)["files"]
+    if split not in files:
+        raise UnknownName.of(f"split of {name}", split, files)
+    found = []
+    for places in files[split]:
+        paths = [root / place for place in places]
+        path = next((path for path in paths if path.exists()), None)
+        if path is None:
+            raise MissingData(
+                f"the data set {name} is not there: there is no {paths[0]}",
+                remedy=f"run `doorward data fetch {name}`, or set DOORWARD_DATA to a folder that "
+                f"holds {places[0]}",
+            )
+        found.append(path)
+    return found
 
 
-def missing(name: str, path: Path) -> MissingData:
-    """The error for a data set whose file `path` is not there."""
-    return MissingData(
-        f"the data set {name} is not complete: there is no {path}",
-        remedy=f"run `doorward data fetch {name}`, or set DOORWARD_DATA to the folder that holds "
-        f"{DATASETS.facts(name)['layout']}",
+def available(name: str, root: str | os.PathLike[str] | None = None) -> bool:
+    """Whether the training and test images of a named data set are on this machine.
+
+    >>> available("digits"), available("cifar10", "/nowhere")
+    (True, False)
+    """
+    try:
+        for split in ("train", "test"):
+            locate(name, data_root(root), split)
+    except MissingData:
+        return False
+    return True
+
+
+def broken(path: Path, why: str) -> BadFile:
+    """The error for a file of a data set that does not hold what it should."""
+    return BadFile(
+        f"{path} is damaged or of another kind",
+        why=why,
+        remedy="delete it and restore it from its source (`doorward data fetch NAME` for the "
+        "named data sets)",
     )
+
+
+def assemble(
+    path: Path, images: Tensor, labels: Tensor, classes: tuple[str, ...], name: str
+) -> ImageData:
+    """An `ImageData` from the content of `path`; what does not fit is that file's fault.
+
+    Raises:
+        BadFile: labels out of range, or another number of them than of images.
+    """
+    try:
+        return ImageData(images.contiguous(), labels.long(), classes, name)
+    except InvalidInput as error:
+        raise broken(path, str(error)) from error

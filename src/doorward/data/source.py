@@ -183,7 +183,7 @@ class ImageData(Selection):
         header = {"shape": list(self.images.shape), "classes": list(self.classes)}
         state = hashlib.sha256(canonical_json(header))
         state.update(self.labels.cpu().numpy().astype("<i8").tobytes())
-        state.update(memoryview(self.images.cpu().contiguous().numpy()))
+        state.update(self.images.cpu().contiguous().numpy().data)
         return state.hexdigest()
 
     def _positions(self, indices: Tensor | Sequence[int]) -> Tensor:
