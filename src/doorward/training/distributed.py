@@ -12,6 +12,7 @@ Clusters that start the processes themselves (torchrun, SLURM) are recognised by
 
 from __future__ import annotations
 
+import inspect
 import logging
 import os
 import sys
@@ -21,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch.nn.parallel import DistributedDataParallel
 
 from doorward.errors import InvalidInput
 from doorward.records import cpu_has_bf16
@@ -122,11 +124,14 @@ def make_fabric(
     plan: Any = "auto"
     if several:
         # BatchNorm statistics are kept equal by `batchnorm_policy`: no broadcast per step.
-        plan = DDPStrategy(
-            broadcast_buffers=False,
-            gradient_as_bucket_view=True,
-            find_unused_parameters=strategy.endswith("_true"),
-        )
+        named = inspect.signature(DistributedDataParallel).parameters
+        buffers = "forward_sync_buffers" if "forward_sync_buffers" in named else "broadcast_buffers"
+        options: dict[str, Any] = {
+            buffers: False,
+            "gradient_as_bucket_view": True,
+            "find_unused_parameters": strategy.endswith("_true"),
+        }
+        plan = DDPStrategy(**options)
     single = target.type == "cuda" and devices == 1
     with _quiet():
         fabric = Fabric(
@@ -143,12 +148,12 @@ def make_fabric(
     return fabric
 
 
-def agree(fabric: Any, *flags: bool) -> list[bool]:
-    """For each flag, whether it is raised in any process; all processes must ask together."""
+def agree(fabric: Any, flag: bool) -> bool:
+    """Whether the flag is raised in any process; all processes must ask together."""
     if fabric.world_size == 1:
-        return list(flags)
-    raised = torch.tensor([float(flag) for flag in flags], device=fabric.device)
-    return [value > 0 for value in fabric.all_reduce(raised, reduce_op="sum").tolist()]
+        return flag
+    raised = fabric.all_reduce(torch.tensor(float(flag), device=fabric.device), reduce_op="sum")
+    return bool(raised > 0)
 
 
 def sum_over_processes(fabric: Any, sums: dict[str, list[float]]) -> dict[str, list[float]]:
@@ -157,8 +162,8 @@ def sum_over_processes(fabric: Any, sums: dict[str, list[float]]) -> dict[str, l
         return sums
     names = sorted(sums)
     mine = torch.tensor([sums[name] for name in names], dtype=torch.float64, device=fabric.device)
-    totals = fabric.all_reduce(mine, reduce_op="sum").tolist()
-    return dict(zip(names, totals, strict=True))
+    totals = dict(zip(names, fabric.all_reduce(mine, reduce_op="sum").tolist(), strict=True))
+    return {name: totals[name] for name in sums}
 
 
 def _check_can_relaunch() -> None:

@@ -133,7 +133,7 @@ def fit(
             done = run.resume()
             if done is None:
                 run.train(
-                    validation if validation is not None else None,
+                    validation,
                     every_epoch=validate == "epoch",
                     progress=progress,
                     on_epoch=on_epoch,
