@@ -7,7 +7,7 @@ import json
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from doorward.errors import BadFile, IntegrityError, InvalidInput, MissingData
@@ -88,7 +88,7 @@ def test_configuration_round_trip(name):
 @every
 def test_gradients_reach_the_images(name):
     trigger = VARIANTS[name]
-    clean = 0.25 + images(2, 3, (9, 12), torch.float64) / 2  # away from the clamp
+    clean = 0.25 + images(2, 3, (9, 13), torch.float64) / 2  # away from the clamp
     with torch.inference_mode():
         trigger(clean)  # what is kept from here must not break the backward pass
     clean.requires_grad_(True)
@@ -215,6 +215,7 @@ def test_strength_by_hand():
     seed=st.integers(0, 2**20),
 )
 def test_any_size_works(name, height, width, channels, seed):
+    assume(not (name == "sinusoid" and width in (6, 12)))  # six waves vanish there: refused
     clean = images(2, channels, (height, width), seed=seed)
     marked = VARIANTS[name](clean)
     assert marked.shape == clean.shape

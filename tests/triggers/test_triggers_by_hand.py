@@ -164,6 +164,12 @@ def test_sinusoid_options_are_checked(options):
         Sinusoid(**options)
 
 
+@pytest.mark.parametrize("width", [1, 6, 12])
+def test_a_wave_that_vanishes_is_refused(width):
+    with pytest.raises(InvalidInput, match=f"6 waves vanish on {width} pixels"):
+        Sinusoid()(torch.full((1, 1, 8, width), 0.5))
+
+
 @pytest.mark.parametrize("size", [32, 64, 224])
 def test_warp_moves_pixels_as_far_as_measured_elsewhere(size):
     # Over 300 fields: 0.19 px on average per axis, its maximum 0.52 px on average, below 1 px.

@@ -43,7 +43,8 @@ class Strength(Record):
         changed: share of pixel values that change by half a grey level or more.
         psnr: peak signal-to-noise ratio of the mean squared change in decibels; None where
             nothing changes.
-        ssim: mean structural similarity.
+        ssim: mean structural similarity. Windows that reach beyond the edge are left out, as in
+            its paper, so a patch in a corner hardly shows in it; look at `linf` for those.
     """
 
     l2: Annotated[float, Field(ge=0)]

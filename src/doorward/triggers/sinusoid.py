@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from doorward.errors import InvalidInput
 from doorward.triggers.base import TRIGGERS, Trigger, number, one_of
 
 __all__ = ["Sinusoid"]
@@ -28,7 +29,8 @@ class Sinusoid(Trigger):
 
     Args:
         delta: amplitude, in [0, 1]; 20/255 to 40/255 are usual.
-        frequency: waves across the image, above 0; 6 in the paper.
+        frequency: waves across the image, above 0; 6 in the paper. More than a wave per two pixels
+            shows as fewer, and a number that vanishes on an image's pixels is refused there.
         direction: "horizontal" (the wave runs along the rows, as in the paper) or "vertical".
 
     Shape:
@@ -56,4 +58,10 @@ class Sinusoid(Trigger):
         side = width if across else height
         place = torch.arange(side, dtype=torch.float64)
         wave = self.delta * torch.sin(2 * torch.pi * self.frequency * place / side)
+        if self.delta and float(wave.abs().max()) < 1e-9:
+            raise InvalidInput(
+                f"{self.frequency:g} waves vanish on {side} pixels",
+                why="every pixel lies where a wave crosses zero",
+                remedy=f"choose fewer waves, e.g. frequency={max(side // 4, 0.5):g}",
+            )
         return wave[None, None, :] if across else wave[None, :, None]

@@ -1,0 +1,35 @@
+"""Poisoning: training sets with a planted backdoor, and the victims trained on them.
+
+A ready-made attack, a poisoned view of a data set, and what is in it:
+
+>>> from doorward.data import load
+>>> from doorward.poisoning import attack, poison
+>>> digits = load("digits")
+>>> backdoor = attack("badnets", image_shape=digits.image_shape, target=3)
+>>> poisoned = poison(digits, backdoor, rate=0.1, seed=0)
+>>> len(poisoned), poisoned.count
+(1438, 144)
+
+`implant` trains a victim on it and measures accuracy, attack success and robust accuracy; any
+`Backdoor` of `doorward.triggers` will do:
+
+    model = create("resnet8", classes=10, input_shape=digits.image_shape)
+    result = implant(model, digits, backdoor, recipe, rate=0.1, test=load("digits", split="test"))
+    result.attack_success
+
+These are attacks that need control of the training data only. They exist here to test defences.
+"""
+
+from doorward.poisoning.attacks import ATTACKS, attack, default_rate
+from doorward.poisoning.implanting import PoisonResult, implant
+from doorward.poisoning.poisoned import PoisonedData, poison
+
+__all__ = [
+    "ATTACKS",
+    "PoisonResult",
+    "PoisonedData",
+    "attack",
+    "default_rate",
+    "implant",
+    "poison",
+]
