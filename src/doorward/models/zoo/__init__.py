@@ -9,8 +9,33 @@ To add one, write a function ``(channels, size, **options) -> Body`` in a file o
 register it with its paper, year and number of parameters, and import the file here.
 """
 
-from doorward.models.zoo import resnet
+from doorward.models.zoo import (
+    convnext,
+    densenet,
+    mobilenet,
+    nin,
+    preact,
+    resnet,
+    shufflenet,
+    squeezenet,
+    vgg,
+    vit,
+)
 from doorward.models.zoo.creation import create
 from doorward.models.zoo.registry import ARCHITECTURES, MIN_SIZE
 
-__all__ = ["ARCHITECTURES", "MIN_SIZE", "create", "resnet"]
+__all__ = [
+    "ARCHITECTURES",
+    "MIN_SIZE",
+    "convnext",
+    "create",
+    "densenet",
+    "mobilenet",
+    "nin",
+    "preact",
+    "resnet",
+    "shufflenet",
+    "squeezenet",
+    "vgg",
+    "vit",
+]
