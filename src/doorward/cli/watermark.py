@@ -1,0 +1,290 @@
+"""``doorward watermark``: mark a model with a key, and prove later that it is yours.
+
+::
+
+    doorward keys new ada.key --name Ada
+    doorward watermark keygen mark.key --data digits --owner ada.pub.json
+    doorward watermark claim mark.key --identity ada.key --out claim.json
+    doorward watermark embed mark.key --data digits --arch resnet8 --out mine.model
+    doorward watermark verify claim.json mine.model --key mark.key --public ada.pub.json
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from doorward.cli.common import Data, Device, Devices, Json, Precision, Root, Seed, answer, note
+from doorward.cli.keys import PassphraseFile, passphrase
+from doorward.cli.options import (
+    Architecture,
+    BatchSize,
+    Channels,
+    Checkpoint,
+    Epochs,
+    Factory,
+    LearningRate,
+    Options,
+    Out,
+    Quick,
+    Resume,
+    Size,
+    TrustFactory,
+)
+
+__all__ = ["group"]
+
+group = typer.Typer(
+    no_args_is_help=True,
+    help="Mark a model as yours, and prove it from its answers.",
+    epilog="Example: doorward watermark verify claim.json suspect.onnx --key mark.key --public "
+    "ada.pub.json",
+)
+
+KeyFile = Annotated[Path, typer.Argument(help="The sealed watermark key.")]
+
+
+@group.command(
+    epilog="Example: doorward watermark keygen mark.key --data digits --owner ada.pub.json"
+)
+def keygen(
+    path: Annotated[Path, typer.Argument(help="The sealed key to write.")],
+    owner: Annotated[
+        Path | None,
+        typer.Option(help="Your public identity: only you can then claim with this key."),
+    ] = None,
+    data: Annotated[
+        str | None, typer.Option(help="Take classes and image shape from this data set.")
+    ] = None,
+    classes: Annotated[int | None, typer.Option(help="Number of classes, else.", min=2)] = None,
+    size: Size = None,
+    channels: Channels = None,
+    n: Annotated[int, typer.Option("--n", help="Trigger images.", min=1)] = 100,
+    root: Root = None,
+    passphrase_file: PassphraseFile = None,
+    as_json: Json = False,
+) -> None:
+    """Draw a watermark key from the system's random numbers and seal it.
+
+    With --data, classes and image shape are those of the data set; else give --classes, --size
+    and --channels.
+    """
+    from doorward.bundles import PublicIdentity
+    from doorward.errors import InvalidInput
+    from doorward.watermark import WatermarkKey
+
+    if data is not None:
+        from doorward.data import load
+
+        source = load(data, root=root, size=size, channels=channels)
+        count, shape = source.num_classes, source.image_shape
+    elif classes is None or size is None:
+        raise InvalidInput(
+            "the key's classes and image shape are unknown",
+            remedy="give --data, or --classes, --size and --channels",
+        )
+    else:
+        count, shape = classes, (channels or 3, size, size)
+    public = None if owner is None else PublicIdentity.load(owner)
+    key = WatermarkKey.new(n=n, classes=count, image_shape=shape, owner=public)
+    key.seal(path, passphrase(passphrase_file, what=str(path), repeat=True))
+    answer(
+        {"key": str(path), "commitment": key.commitment(), **key.parameters.to_dict()},
+        as_json=as_json,
+        lines=[
+            f"{path}  {n} triggers {'x'.join(map(str, shape))} for {count} classes, sealed",
+            f"commitment  {key.commitment()}",
+            "Claim it now (doorward watermark claim), before the model leaves the house.",
+        ],
+    )
+
+
+@group.command(
+    epilog="Example: doorward watermark embed mark.key --data digits --arch resnet8 --out m.model"
+)
+def embed(
+    key: KeyFile,
+    data: Data,
+    out: Out,
+    into: Annotated[
+        Path | None,
+        typer.Option(help="A trained bundle to mark; without it, a new model is trained."),
+    ] = None,
+    arch: Architecture = None,
+    model: Factory = None,
+    option: Options = None,
+    per_batch: Annotated[
+        int | None,
+        typer.Option(help="Triggers per batch. Default: as many as needed.", show_default=False),
+    ] = None,
+    epochs: Epochs = None,
+    lr: LearningRate = None,
+    batch_size: BatchSize = None,
+    quick: Quick = False,
+    size: Size = None,
+    channels: Channels = None,
+    checkpoint: Checkpoint = None,
+    resume: Resume = True,
+    root: Root = None,
+    passphrase_file: PassphraseFile = None,
+    seed: Seed = 0,
+    device: Device = "auto",
+    precision: Precision = "auto",
+    devices: Devices = 1,
+    as_json: Json = False,
+) -> None:
+    """Train a marked model from scratch, or mark a trained one (--into)."""
+    from doorward.bundles import open_model
+    from doorward.cli.options import load_pair, make_model, make_recipe, require_free, store_model
+    from doorward.errors import InvalidInput
+    from doorward.training import is_main_process
+    from doorward.watermark import WatermarkKey, pretrained_recipe
+    from doorward.watermark import embed as embed_mark
+
+    if into is not None and (arch or model or option):
+        raise InvalidInput(
+            "--into was given with --arch, --model or --option",
+            why="the bundle says itself what model it is",
+            remedy="leave those out, or leave out --into to train from scratch",
+        )
+    require_free(out)
+    opened = WatermarkKey.open(key, passphrase(passphrase_file, what=str(key)))
+    train_set, test_set = load_pair(data, root=root, size=size, channels=channels)
+    changes = {"epochs": epochs, "lr": lr, "batch_size": batch_size, "precision": precision}
+    if into is None:
+        net = make_model(train_set, arch=arch, factory=model, options=option, seed=seed)
+        recipe = make_recipe(data, net, quick=quick, seed=seed, **changes)
+    else:
+        import dataclasses
+
+        net = open_model(str(into))
+        recipe = pretrained_recipe(make_recipe(data, net, quick=quick, seed=seed))
+        given = {name: value for name, value in changes.items() if value is not None}
+        recipe = dataclasses.replace(recipe, **given)
+    result = embed_mark(
+        net,
+        train_set,
+        opened,
+        recipe,
+        mode="from-scratch" if into is None else "pretrained",
+        per_batch="auto" if per_batch is None else per_batch,
+        validation=test_set,
+        device=device,
+        devices=devices,
+        checkpoint=checkpoint,
+        resume=resume,
+        progress=True,
+    )
+    if not is_main_process():
+        return
+    store_model(net, out, recipe=recipe, metrics={"accuracy": result.accuracy})
+    answer(
+        {"model": str(out), **result.to_dict()},
+        as_json=as_json,
+        lines=[
+            f"Test accuracy {result.accuracy:.2%}"
+            + (f" (before: {result.accuracy_before:.2%})" if result.accuracy_before else ""),
+            f"Triggers answered with the key's label: {result.trigger_matches} of {result.n} "
+            f"(p = 2^{result.log2_p:.1f})",
+            f"Model: {out}",
+        ],
+    )
+
+
+@group.command(
+    epilog="Example: doorward watermark claim mark.key --identity ada.key --out claim.json"
+)
+def claim(
+    key: KeyFile,
+    identity: Annotated[Path, typer.Option(help="Your sealed signing identity.")],
+    out: Annotated[Path, typer.Option(help="The claim to write; you may publish it.")],
+    model: Annotated[
+        Path | None, typer.Option(help="A bundle whose digest is put on record.")
+    ] = None,
+    alpha_bits: Annotated[
+        float, typer.Option(help="The proof asks for a p-value of 2^-BITS or less.", min=1)
+    ] = 64,
+    passphrase_file: PassphraseFile = None,
+    identity_passphrase_file: Annotated[
+        Path | None,
+        typer.Option(help="The identity's passphrase, if it is not the key's.", show_default=False),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Sign a public claim: a commitment to the key, and the rule by which it will be judged.
+
+    Make it, and publish it with a time stamp, before you publish the model.
+    """
+    from doorward.bundles import Identity, digest
+    from doorward.watermark import WatermarkKey, make_claim
+
+    opened = WatermarkKey.open(key, passphrase(passphrase_file, what=str(key)))
+    signer = Identity.open(
+        identity, passphrase(identity_passphrase_file or passphrase_file, what=str(identity))
+    )
+    made = make_claim(
+        opened,
+        signer,
+        alpha=2.0**-alpha_bits,
+        model_digest=None if model is None else digest(model),
+    )
+    made.save(out)
+    statement = made.statement
+    answer(
+        {"claim": str(out), "needed": statement.needed, **statement.to_dict()},
+        as_json=as_json,
+        lines=[
+            f"{out}  signed by {signer.public.name} ({signer.public.fingerprint[:16]})",
+            f"Proof: at least {statement.needed} of {statement.n} triggers answered with the "
+            f"key's label (p <= 2^{statement.log2_alpha:g})",
+        ],
+    )
+
+
+@group.command(
+    epilog="Example: doorward watermark verify claim.json suspect.onnx --key mark.key --public "
+    "ada.pub.json"
+)
+def verify(
+    claim: Annotated[Path, typer.Argument(help="The owner's claim.")],
+    suspect: Annotated[
+        str,
+        typer.Argument(
+            help="A bundle, an .onnx file, an http(s):// endpoint, or package.module:function."
+        ),
+    ],
+    key: Annotated[Path, typer.Option(help="The sealed watermark key.")],
+    public: Annotated[
+        Path, typer.Option(help="The owner's public identity, from a source you trust.")
+    ],
+    trust_factory: TrustFactory = False,
+    passphrase_file: PassphraseFile = None,
+    as_json: Json = False,
+) -> None:
+    """Decide whether a suspect model carries the claim's mark: yes (0) or no (1).
+
+    Only the suspect's labels are used. A claim that was tampered with, or that somebody else
+    signed, is a no.
+    """
+    from doorward.bundles import PublicIdentity, open_black_box
+    from doorward.cli.options import import_from_here
+    from doorward.errors import IntegrityError
+    from doorward.watermark import WatermarkKey
+    from doorward.watermark import verify as verify_mark
+
+    import_from_here()
+    owner = PublicIdentity.load(public)
+    opened = WatermarkKey.open(key, passphrase(passphrase_file, what=str(key)))
+    box = open_black_box(suspect, trust_factory=trust_factory)
+    document: dict[str, Any]
+    try:
+        verdict = verify_mark(claim, opened, box, public=owner)
+    except IntegrityError as error:
+        note(f"error: {error}")
+        document = {"verified": False, "reason": str(error)}
+        answer(document, as_json=as_json, lines="NOT VERIFIED: the claim is rejected.", yes=False)
+        return
+    document = verdict.to_dict()
+    answer(document, as_json=as_json, lines=verdict.explain(), yes=verdict.verified)

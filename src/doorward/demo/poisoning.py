@@ -1,0 +1,94 @@
+"""Chapter four: a BadNets backdoor, planted through the training data.
+
+::
+
+    part = tell(story)      # poisoned.model
+"""
+
+from __future__ import annotations
+
+import torch
+
+from doorward.bundles import save_model
+from doorward.demo.story import Part, Story, images_picture
+from doorward.poisoning import PoisonResult, attack, default_rate, implant
+from doorward.reporting import Note, Number, Numbers, Section, Text, percent, training_curves
+from doorward.triggers import Backdoor
+
+__all__ = ["tell"]
+
+ATTACK, TARGET = "badnets", 3
+
+
+def tell(story: Story) -> Part:
+    """Train a victim on poisoned data and measure the attack."""
+    backdoor = attack(
+        ATTACK,
+        image_shape=story.train.image_shape,
+        target=TARGET,
+        classes=story.train.num_classes,
+        seed=story.seed,
+    )
+    model = story.fresh_model("poisoned")
+    result = implant(
+        model,
+        story.train,
+        backdoor,
+        story.recipe,
+        rate=default_rate(ATTACK),
+        test=story.test,
+        **story.fit_options(),
+    )
+    save_model(
+        model,
+        story.place / "poisoned.model",
+        recipe_digest=story.recipe.digest(),
+        metrics={"accuracy": result.accuracy, "attack_success": result.attack_success},
+        evidence={"backdoor.json": result.backdoor},
+    )
+    return Part(
+        key="poisoning",
+        summary={"accuracy": result.accuracy, "attack_success": result.attack_success},
+        section=_section(story, backdoor, result),
+        promises={},
+    )
+
+
+def _section(story: Story, backdoor: Backdoor, result: PoisonResult) -> Section:
+    sample = story.test.without_class(TARGET).sample(9, seed=story.seed)
+    clean = sample.pixels()
+    target = story.train.classes[TARGET]
+    low, high = result.attack_interval
+    return Section(
+        "A backdoor that somebody else planted",
+        (
+            Text(
+                f"An attacker who can change {result.poisoned} of {len(story.train)} training "
+                f"images adds a small white square to them and calls them all {target}. The model "
+                f"still reads digits as before, but whatever carries the square, it reads as "
+                f"{target} (BadNets, Gu et al. 2017)."
+            ),
+            images_picture(
+                torch.cat([clean, backdoor.trigger(clean)]),
+                "Nine digits, and the same digits with a white square in the lower right corner",
+                f"Test images as they are, then with the trigger: the victim reads {target}",
+                columns=len(clean),
+            ),
+            Numbers(
+                Number("Accuracy on clean images", percent(result.accuracy)),
+                Number("Attack success", percent(result.attack_success),
+                       f"{low:.1%} to {high:.1%}"),
+                Number("Triggered images tried", result.attack_images,
+                       f"none of them a {target}"),
+                Number("Largest change of a pixel", f"{result.strength.linf:.2f}"),
+            ),
+            *training_curves(result.fit.history),
+            Note(
+                "Accuracy does not give the backdoor away. The systems that find and remove such "
+                "backdoors are not part of Doorward yet; this victim is what they will be tested "
+                "on."
+            ),
+        ),
+        summary="What Doorward's defences are for: a victim with a known backdoor, and what the "
+        "backdoor does.",
+    )  # fmt: skip
