@@ -85,7 +85,8 @@ def _untar(archive: Path, folder: Path) -> None:
 def _refuse_outside(archive: Path, names: Iterable[str]) -> None:
     for name in names:
         path = PurePosixPath(name.replace("\\", "/"))
-        if path.is_absolute() or ".." in path.parts or ":" in path.parts[:1]:
+        drive = name[1:2] == ":"
+        if path.is_absolute() or drive or ".." in path.parts:
             raise _unsafe(archive, name, "would be written outside the folder")
 
 

@@ -29,7 +29,6 @@ Progress = Callable[[str, int, int | None], None]
 """Called as ``progress(filename, bytes so far, bytes in all or None)``."""
 
 _ATTEMPTS = 4
-_BLOCK = 1 << 18
 
 
 def fetch(
@@ -181,7 +180,7 @@ class _Resume:
                 have = 0
             length = answer.headers.get("Content-Length")
             total = have + int(length) if length and length.isdigit() else None
-            for block in answer.iter_bytes(_BLOCK):
+            for block in answer.iter_raw():  # each as it comes: a break loses nothing
                 stream.write(block)
                 have += len(block)
                 if self.progress is not None:

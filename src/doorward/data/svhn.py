@@ -45,12 +45,14 @@ _STANFORD = "http://ufldl.stanford.edu/housenumbers"
 def svhn(root: Path, split: str) -> ImageData:
     """House numbers photographed from the street, one digit each, 32x32 (Netzer et al. 2011)."""
     from scipy.io import loadmat
+    from scipy.io.matlab import MatReadError
 
     (path,) = locate("svhn", root, split)
     try:
         content = loadmat(path, variable_names=("X", "y"))
         images, labels = content["X"], content["y"].reshape(-1)
     except (
+        MatReadError,
         OSError,
         ValueError,
         TypeError,
