@@ -6,7 +6,7 @@ import json
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
@@ -219,3 +219,45 @@ def test_der_by_hand(before, after, expected):
 def test_der_refuses_per_cent():
     with pytest.raises(InvalidInput, match="92"):
         der(accuracy_before=92, accuracy_after=0.9, attack_before=1, attack_after=0)
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers(-3, 300) | st.floats(allow_nan=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=6,
+)
+OPTIONS = st.sampled_from(
+    [
+        "size",
+        "position",
+        "margin",
+        "colour",
+        "pattern",
+        "opacity",
+        "seed",
+        "alpha",
+        "image",
+        "delta",
+        "frequency",
+        "direction",
+        "k",
+        "s",
+        "grid_rescale",
+    ]
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    name=st.sampled_from(list(TRIGGERS)),
+    options=st.dictionaries(OPTIONS, JSON, max_size=2),
+    rule=st.dictionaries(st.sampled_from(["target", "classes", "sources", "shift"]), JSON),
+    rule_name=st.sampled_from(list(RULES)),
+)
+def test_any_description_is_read_or_refused(name, options, rule, rule_name):
+    content = {"trigger": {"name": name, **options}, "rule": {"name": rule_name, **rule}}
+    try:
+        backdoor = Backdoor.from_dict(content)
+    except InvalidInput:
+        return
+    assert Backdoor.from_dict(backdoor.to_dict()).to_dict() == backdoor.to_dict()

@@ -84,6 +84,7 @@ def test_random_places_differ_by_image_and_seed_and_fill_the_image():
         ({"size": (1, 2, 3)}, "size"),
         ({"size": 2.5}, "size is 2.5"),
         ({"size": None}, "size is None"),
+        ({"size": 10**9}, "from 1 to 4096"),
         ({"position": 3}, "position is 3"),
         ({"position": "middle"}, "position is 'middle'"),
         ({"position": (1,)}, "position"),
@@ -140,6 +141,10 @@ def test_blend_picture_is_the_same_at_other_sizes():
         {"pattern": "given", "image": torch.zeros(4, 4)},
         {"pattern": "given", "image": torch.full((3, 4, 4), 2.0)},
         {"pattern": "given", "image": [3, 0, 4]},
+        {"pattern": "given", "image": [3, 10**9, 10**9]},
+        {"pattern": "given", "image": "picture.png"},
+        {"pattern": "given", "image": {}},
+        {"pattern": "given", "image": 3},
     ],
 )
 def test_blend_options_are_checked(options):
@@ -202,7 +207,9 @@ def test_a_single_pixel_cannot_be_warped_away():
     torch.testing.assert_close(Warp()(x), x)
 
 
-@pytest.mark.parametrize("options", [{"k": 1}, {"k": 4.0}, {"s": -1}, {"grid_rescale": 0}])
+@pytest.mark.parametrize(
+    "options", [{"k": 1}, {"k": 4.0}, {"k": 10**9}, {"s": -1}, {"grid_rescale": 0}]
+)
 def test_warp_options_are_checked(options):
     with pytest.raises(InvalidInput):
         Warp(**options)

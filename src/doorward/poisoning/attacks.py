@@ -95,7 +95,10 @@ def _badnets(
 def _badnets_all_to_all(
     shape: tuple[int, int, int], *, target: int, classes: int | None, seed: int
 ) -> Backdoor:
-    """The square of badnets; every class becomes the next one."""
+    """The square of badnets; every class becomes the next one.
+
+    Far harder to learn than all-to-one: it needs a longer training or a higher rate.
+    """
     if classes is None or classes < 2:
         raise InvalidInput(
             "an all-to-all attack needs the number of classes",

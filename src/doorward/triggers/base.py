@@ -30,6 +30,9 @@ from doorward.registry import Registry
 
 __all__ = ["TRIGGERS", "Strength", "Trigger"]
 
+LARGEST_SIDE = 4096
+"""Of a trigger's own pattern in pixels, so that a damaged description cannot ask for terabytes."""
+
 _KEPT = 8  # patterns kept per trigger: a few sizes, dtypes and devices
 
 
@@ -202,10 +205,12 @@ def check_images(images: Tensor) -> None:
             )
 
 
-def whole(name: str, value: Any, low: int = 0) -> int:
-    """`value` if it is an integer of at least `low`, else an error that names the option."""
-    if isinstance(value, bool) or not isinstance(value, int) or value < low:
-        raise InvalidInput(f"{name} is {value!r}", why=f"a whole number from {low} on is expected")
+def whole(name: str, value: Any, low: int = 0, high: int = 2**63 - 1) -> int:
+    """`value` if it is an integer from `low` to `high`, else an error that names the option."""
+    if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
+        raise InvalidInput(
+            f"{name} is {value!r}", why=f"a whole number from {low} to {high} is expected"
+        )
     return value
 
 

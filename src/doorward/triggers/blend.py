@@ -20,7 +20,15 @@ from torch import Tensor
 
 from doorward.errors import InvalidInput
 from doorward.randomness import generator
-from doorward.triggers.base import TRIGGERS, Trigger, as_channels, number, one_of, whole
+from doorward.triggers.base import (
+    LARGEST_SIDE,
+    TRIGGERS,
+    Trigger,
+    as_channels,
+    number,
+    one_of,
+    whole,
+)
 
 __all__ = ["Blend"]
 
@@ -124,5 +132,8 @@ def _image(image: Tensor | Sequence[int]) -> Tensor:
         if not image.dtype.is_floating_point or not bool(((image >= 0) & (image <= 1)).all()):
             raise InvalidInput("the image to blend is not of floats in [0, 1]")
         return image.detach().clone()
-    shape = tuple(whole("image", side, 1) for side in image)
+    # Channels are checked first: nothing large is made for a shape that cannot be.
+    if not isinstance(image, list | tuple) or len(image) != 3 or image[0] not in (1, 3):
+        raise InvalidInput(f"{image!r} is no image shape", why="(C, h, w) with C = 1 or 3")
+    shape = tuple(whole("image", side, 1, LARGEST_SIDE) for side in image)
     return _image(torch.zeros(shape))

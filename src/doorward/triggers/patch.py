@@ -20,7 +20,15 @@ from torch import Tensor
 
 from doorward.errors import InvalidInput
 from doorward.randomness import generator
-from doorward.triggers.base import TRIGGERS, Trigger, as_channels, number, one_of, whole
+from doorward.triggers.base import (
+    LARGEST_SIDE,
+    TRIGGERS,
+    Trigger,
+    as_channels,
+    number,
+    one_of,
+    whole,
+)
 
 __all__ = ["Patch"]
 
@@ -36,7 +44,7 @@ class Patch(Trigger):
     The noise pattern, opacity and random places are common variants.
 
     Args:
-        size: side in pixels, or (height, width), each at least 1; ignored for a given pattern.
+        size: side in pixels, or (height, width), each from 1 to 4096; ignored for a given pattern.
         position: a name in `POSITIONS`, or (row, column) of the top left pixel, where negative
             numbers count from the far edge (-1 puts the patch's last row on the last row).
         margin: pixels between a corner patch and the image's edges.
@@ -72,7 +80,10 @@ class Patch(Trigger):
         sides = tuple(size) if isinstance(size, Sequence) else (size, size)
         if len(sides) != 2:
             raise InvalidInput(f"size is {size!r}", why="a side or (height, width) is expected")
-        self.size = (whole("size", sides[0], 1), whole("size", sides[1], 1))
+        self.size = (
+            whole("size", sides[0], 1, LARGEST_SIDE),
+            whole("size", sides[1], 1, LARGEST_SIDE),
+        )
         self.position = _position(position)
         self.margin = whole("margin", margin)
         colours = tuple(colour) if isinstance(colour, Sequence) else (colour,)

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from doorward.randomness import generator
-from doorward.triggers.base import TRIGGERS, Trigger, number, whole
+from doorward.triggers.base import LARGEST_SIDE, TRIGGERS, Trigger, number, whole
 
 __all__ = ["Warp"]
 
@@ -30,7 +30,7 @@ class Warp(Trigger):
     s / size. For images that are not square, each axis uses its own size.
 
     Args:
-        k: points of the coarse field per axis, at least 2.
+        k: points of the coarse field per axis, 2 to 4096.
         s: strength, at least 0; 0.5 moves a pixel by about 0.2 pixels on average.
         grid_rescale: factor on the whole grid, as in the authors' code; 1 keeps the image's
             edges in place.
@@ -48,7 +48,7 @@ class Warp(Trigger):
         self, *, k: int = 4, s: float = 0.5, grid_rescale: float = 1.0, seed: int = 0
     ) -> None:
         super().__init__()
-        self.k = whole("k", k, 2)
+        self.k = whole("k", k, 2, LARGEST_SIDE)
         self.s = number("s", s, 0, 1000)
         self.grid_rescale = number("grid_rescale", grid_rescale, 0.01, 100)
         self.seed = whole("seed", seed)
