@@ -34,6 +34,9 @@ NAMES = sorted(WRITERS)
 
 def test_every_named_set_is_tested():
     assert set(NAMES) | {"digits"} == set(DATASETS)
+    assert DATASETS.facts("digits")["layout"] == "(bundled)"
+    assert DATASETS.facts("cifar10")["layout"] == "cifar-10-batches-py/"
+    assert DATASETS.facts("svhn")["splits"] == ("train", "test", "extra")
 
 
 @pytest.mark.parametrize("name", NAMES)

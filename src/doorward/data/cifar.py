@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from doorward.data.registry import DATASETS, Download, assemble, broken, locate
+from doorward.data.registry import Download, assemble, broken, dataset, locate
 from doorward.data.source import ImageData
 from doorward.errors import UnsafeFile
 
@@ -28,7 +28,7 @@ _BYTES_PER_IMAGE = 3 * 32 * 32
 _TORONTO = "https://www.cs.toronto.edu/~kriz"
 
 
-@DATASETS.register(
+@dataset(
     "cifar10",
     classes=10,
     image_shape=(3, 32, 32),
@@ -54,7 +54,7 @@ def cifar10(root: Path, split: str) -> ImageData:
     return _read("cifar10", meta, "label_names", batches, "labels")
 
 
-@DATASETS.register(
+@dataset(
     "cifar100",
     classes=100,
     image_shape=(3, 32, 32),

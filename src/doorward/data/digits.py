@@ -14,13 +14,13 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 
-from doorward.data.registry import DATASETS
+from doorward.data.registry import dataset
 from doorward.data.source import ImageData
 
 __all__ = ["digits"]
 
 
-@DATASETS.register(
+@dataset(
     "digits",
     classes=10,
     image_shape=(1, 32, 32),

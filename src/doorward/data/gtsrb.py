@@ -10,7 +10,7 @@ from __future__ import annotations
 import csv
 from pathlib import Path
 
-from doorward.data.registry import DATASETS, Download, Listing, broken, locate
+from doorward.data.registry import Download, Listing, broken, dataset, locate
 
 __all__ = ["gtsrb"]
 
@@ -59,7 +59,7 @@ _CLASSES = (
 )
 
 
-@DATASETS.register(
+@dataset(
     "gtsrb",
     classes=43,
     image_shape=(3, 32, 32),

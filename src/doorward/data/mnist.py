@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from doorward.data.registry import DATASETS, Download, assemble, broken, locate
+from doorward.data.registry import Download, assemble, broken, dataset, locate
 from doorward.data.source import ImageData
 
 __all__ = ["fashion_mnist", "mnist", "read_idx"]
@@ -58,7 +58,7 @@ def _downloads(base: str, folder: str, *checksums: str) -> tuple[Download, ...]:
     )
 
 
-@DATASETS.register(
+@dataset(
     "mnist",
     classes=10,
     image_shape=(1, 28, 28),
@@ -78,7 +78,7 @@ def mnist(root: Path, split: str) -> ImageData:
     return _read("mnist", root, split, _DIGITS)
 
 
-@DATASETS.register(
+@dataset(
     "fashion-mnist",
     classes=10,
     image_shape=(1, 28, 28),

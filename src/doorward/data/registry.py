@@ -13,7 +13,7 @@ the documentation, say which files it needs, and drive `doorward.data.fetch`.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,6 +32,7 @@ __all__ = [
     "available",
     "broken",
     "data_root",
+    "dataset",
     "locate",
 ]
 
@@ -82,9 +83,42 @@ class Download:
 Reader = Callable[[Path, str], "ImageData | Listing"]
 
 DATASETS: Registry[Reader] = Registry("data set")
-"""Readers by name. Facts: ``classes`` (how many), ``image_shape``, ``homepage``, ``downloads`` (a
-tuple of `Download`) and ``files``: for each split the files or folders it needs under the data
-root, each as a tuple of places where it may be."""
+"""Readers by name; their facts are the arguments of `dataset`, and ``splits`` and ``layout``."""
+
+
+def dataset(
+    name: str,
+    *,
+    classes: int,
+    image_shape: tuple[int, int, int],
+    homepage: str,
+    files: Mapping[str, tuple[tuple[str, ...], ...]],
+    downloads: tuple[Download, ...],
+) -> Callable[[Reader], Reader]:
+    """Decorator that files a reader in `DATASETS`.
+
+    Args:
+        name: of the data set.
+        classes: how many it has.
+        image_shape: ``(C, H, W)`` that images have when no size is asked for.
+        homepage: where its authors describe it.
+        files: for each split the files or folders that it needs under the data root, each as a
+            tuple of places where it may be; the first is where `fetch` puts it.
+        downloads: its official distribution.
+
+    Two more facts follow from these: ``splits``, and ``layout``, the folder under the data root.
+    """
+    first = next((places[0] for places in files["train"]), "")
+    return DATASETS.register(
+        name,
+        classes=classes,
+        image_shape=image_shape,
+        homepage=homepage,
+        files=dict(files),
+        downloads=downloads,
+        splits=tuple(files),
+        layout=f"{first.rpartition('/')[0]}/" if first else "(bundled)",
+    )
 
 
 def data_root(root: str | os.PathLike[str] | None = None) -> Path:

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from doorward.data.registry import DATASETS, Download, assemble, broken, locate
+from doorward.data.registry import Download, assemble, broken, dataset, locate
 from doorward.data.source import ImageData
 
 __all__ = ["stl10"]
@@ -33,7 +33,7 @@ _CLASSES = (
 )
 
 
-@DATASETS.register(
+@dataset(
     "stl10",
     classes=10,
     image_shape=(3, 96, 96),

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from doorward.data.registry import DATASETS, Download, assemble, broken, locate
+from doorward.data.registry import Download, assemble, broken, dataset, locate
 from doorward.data.source import ImageData
 
 __all__ = ["svhn"]
@@ -22,7 +22,7 @@ __all__ = ["svhn"]
 _STANFORD = "http://ufldl.stanford.edu/housenumbers"
 
 
-@DATASETS.register(
+@dataset(
     "svhn",
     classes=10,
     image_shape=(3, 32, 32),

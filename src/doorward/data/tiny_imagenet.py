@@ -10,14 +10,14 @@ from __future__ import annotations
 from collections import Counter
 from pathlib import Path
 
-from doorward.data.registry import DATASETS, Download, Listing, broken, locate
+from doorward.data.registry import Download, Listing, broken, dataset, locate
 
 __all__ = ["tiny_imagenet"]
 
 _FOLDER = "tiny-imagenet-200"
 
 
-@DATASETS.register(
+@dataset(
     "tiny-imagenet",
     classes=200,
     image_shape=(3, 64, 64),
