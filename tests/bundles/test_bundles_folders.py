@@ -15,7 +15,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from doorward.bundles.card import ModelCard, read_card
-from doorward.bundles.folders import digest, load_model, load_module, read_evidence, save_model
+from doorward.bundles.loading import digest, load_model, load_module, read_evidence
+from doorward.bundles.saving import save_model
 from doorward.bundles.weights import is_pickle, read_shapes, read_weights
 from doorward.errors import (
     BadFile,
@@ -240,7 +241,7 @@ def test_full_disk_leaves_the_old_bundle(victim, folder, monkeypatch):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     before = digest(folder)
-    monkeypatch.setattr(f"doorward.bundles.folders.{victim}", fail)
+    monkeypatch.setattr(f"doorward.bundles.saving.{victim}", fail)
     with pytest.raises(StorageFailed, match=r"No space left.*nothing was left half-written"):
         save_model(create("resnet8", seed=7, **TINY), folder)
     monkeypatch.undo()
@@ -251,7 +252,7 @@ def test_full_disk_leaves_the_old_bundle(victim, folder, monkeypatch):
 def test_real_write_failure_of_the_safetensors_writer(tmp_path):
     program = textwrap.dedent("""
         import resource, sys
-        from doorward.bundles.folders import save_model
+        from doorward.bundles.saving import save_model
         from doorward.errors import StorageFailed
         from doorward.models import create
         model = create("resnet8", classes=2, width=8)
@@ -415,7 +416,8 @@ def test_a_checkpoint_instead_of_a_bundle(tmp_path, suffix):
     torch.save({}, path)
     with pytest.raises(UnsafeFile, match="Run: doorward convert ") as caught:
         load_model(path)
-    assert f"doorward convert {path} {path.with_suffix('.model')} " in str(caught.value)
+    command = f"doorward convert {path} --arch ARCHITECTURE --classes N"
+    assert f"{command} --out {path.with_suffix('.model')}" in str(caught.value)
 
 
 # --- foreign modules --------------------------------------------------------------------------

@@ -36,7 +36,7 @@ CARD, WEIGHTS, EVIDENCE = "model.json", "model.safetensors", "evidence"
 """Names within a model folder."""
 
 _EVIDENCE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,119}")
-_FACTORY = r"^[A-Za-z_][\w.]*:[A-Za-z_][\w.]*$"
+_FACTORY = r"^[^:\n]+:[A-Za-z_][\w.]*$"
 
 
 def _names(classes: tuple[str, ...]) -> tuple[str, ...]:
@@ -66,7 +66,8 @@ class ModelCard(Record):
 
     Attributes:
         architecture: a name of the zoo; None for a foreign module.
-        factory: ``package.module:function`` that makes a foreign module; None for the zoo's.
+        factory: ``package.module:function`` (or ``file.py:function``) that makes a foreign module;
+            None for the zoo's.
         options: what architecture or factory are called with.
         classes: names, in the order of the logits.
         input_shape: (C, H, W) of the images.

@@ -12,16 +12,20 @@ shapes have been compared with the weights that are really there.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from doorward.bundles.card import ModelCard
+from doorward.bundles.weights import mismatches
 from doorward.errors import BadFile, InvalidInput, UnknownName, UnsafeFile
-from doorward.models import ARCHITECTURES, Classifier
+from doorward.models import ARCHITECTURES, Classifier, load_factory
 
-__all__ = ["foreign_module", "zoo_skeleton"]
+__all__ = ["check_fit", "foreign_module", "zoo_skeleton"]
+
+_AGAIN = "get the bundle again from its source"
 
 
 def zoo_skeleton(card: ModelCard) -> Classifier:
@@ -54,7 +58,7 @@ def zoo_skeleton(card: ModelCard) -> Classifier:
         raise BadFile(
             f"{architecture} cannot be made as the card says",
             why=str(error)[:300],
-            remedy="get the bundle again from its source",
+            remedy=_AGAIN,
         ) from error
 
 
@@ -71,6 +75,17 @@ def foreign_module(card: ModelCard, folder: Path, *, trusted: bool) -> nn.Module
             why="to load it, that package must be imported, which runs its code",
             remedy="if you trust it, allow it: trust_factory=True (--trust-factory)",
         )
-    from doorward.models import load_factory
-
     return load_factory(str(card.factory), **card.options)
+
+
+def check_fit(
+    expected: Mapping[str, Tensor], found: Mapping[str, tuple[int, ...]], what: str
+) -> None:
+    """Compare a model's tensors with the shapes on disk.
+
+    Raises:
+        BadFile: names or shapes differ; `what` says of whom, and all differences are listed.
+    """
+    differences = mismatches({name: tuple(value.shape) for name, value in expected.items()}, found)
+    if differences:
+        raise BadFile(what, why="; ".join(differences), remedy=_AGAIN)

@@ -12,6 +12,7 @@ tensor([[1., 0.], [0., 1.]])
 from __future__ import annotations
 
 import errno
+import math
 import os
 import re
 import struct
@@ -58,7 +59,8 @@ def is_pickle(path: Path) -> bool:
 
 def convert_command(path: Path, architecture: str = "ARCHITECTURE") -> str:
     """The command that turns a foreign checkpoint into a bundle."""
-    return f"doorward convert {path} {path.with_suffix('.model')} --arch {architecture} --classes N"
+    bundle = path.with_suffix(".model")
+    return f"doorward convert {path} --arch {architecture} --classes N --out {bundle}"
 
 
 def refuse_pickle(path: Path) -> None:
@@ -184,11 +186,7 @@ def check_finite(weights: Mapping[str, Tensor], owner: str) -> None:
     Raises:
         ModelUnsuitable: the message names the tensors.
     """
-    wrong = [
-        name
-        for name, value in weights.items()
-        if value.is_floating_point() and not bool(torch.isfinite(value).all())
-    ]
+    wrong = [name for name, value in weights.items() if not _is_finite(value)]
     if wrong:
         raise ModelUnsuitable(
             f"{owner} has NaN or infinite weights",
@@ -216,6 +214,15 @@ def mismatches(
         "of another shape": shaped,
     }
     return [f"{word}: {_some(names)}" for word, names in groups.items() if names]
+
+
+def _is_finite(value: Tensor) -> bool:
+    if not value.is_floating_point():
+        return True
+    # NaN and infinity survive a sum, which needs no memory; a sum may overflow, so look again.
+    if math.isfinite(value.sum(dtype=torch.promote_types(value.dtype, torch.float32)).item()):
+        return True
+    return bool(torch.isfinite(value).all())
 
 
 def _times(shape: Iterable[int]) -> str:
