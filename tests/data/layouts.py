@@ -90,7 +90,11 @@ def write_svhn(root):
     for seed, split in enumerate(("train", "test")):
         images = pixels(32, 32, 3, 5, seed=seed)
         labels = np.array([[1], [2], [9], [10], [5]], dtype=np.uint8)
-        savemat(root / "svhn" / f"{split}_32x32.mat", {"X": images, "y": labels})
+        savemat(
+            root / "svhn" / f"{split}_32x32.mat",
+            {"X": images, "y": labels},
+            do_compression=bool(seed),
+        )
         written[split] = (images.transpose(3, 2, 0, 1), [1, 2, 9, 0, 5])
     return written
 

@@ -118,6 +118,7 @@ def test_offline_says_where_to_put_the_file_and_that_works(tmp_path, monkeypatch
     with pytest.raises(MissingData, match="network") as caught:
         fetch_file(Download(url, MD5), tmp_path)
     place = tmp_path / "file.bin"
+    assert list(tmp_path.iterdir()) == []
     assert f"put it at {place}" in caught.value.remedy
     place.write_bytes(CONTENT)
     assert fetch_file(Download(url, MD5), tmp_path) == place

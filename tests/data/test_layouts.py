@@ -1,11 +1,7 @@
 """Every named data set, read from tiny files in its official layout: whole, missing and damaged."""
 
 import importlib.util
-import os
-import pickle
 import struct
-import warnings
-from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -15,14 +11,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from doorward.data import DATASETS, StreamedImages, available, data_root, load
-from doorward.data.cifar import read_plain_pickle
 from doorward.data.mnist import read_idx
 from doorward.errors import (
     BadFile,
     InvalidInput,
     MissingData,
     UnknownName,
-    UnsafeFile,
 )
 
 _SPEC = importlib.util.spec_from_file_location("layouts", Path(__file__).with_name("layouts.py"))
@@ -136,76 +130,6 @@ def test_labels_that_do_not_fit_the_images(tmp_path):
     labels.write_bytes(layouts.idx(np.array([0, 1, 2, 3, 10], dtype=np.uint8)))
     with pytest.raises(BadFile, match="label 10 is out of range"):
         load("mnist", root=tmp_path)
-
-
-class Malicious:
-    """What an attacker pickles: reading it with plain pickle creates a file."""
-
-    def __init__(self, path):
-        self.path = path
-
-    def __reduce__(self):
-        return os.mkdir, (str(self.path),)
-
-
-@pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
-def test_a_malicious_pickle_runs_nothing(protocol, tmp_path):
-    WRITERS["cifar10"](tmp_path)
-    trace = tmp_path / "executed"
-    attack = pickle.dumps({"data": Malicious(trace), "labels": []}, protocol=protocol)
-    (tmp_path / "cifar-10-batches-py" / "data_batch_3").write_bytes(attack)
-    with pytest.raises(UnsafeFile, match=r"posix\.mkdir"):
-        load("cifar10", root=tmp_path)
-    assert not trace.exists()
-    pickle.loads(attack)
-    assert trace.exists()  # the file was indeed malicious
-
-
-@pytest.mark.parametrize(
-    "content",
-    [
-        np.array([object()], dtype=object),
-        np.zeros(3, dtype=[("field", "u1")]),
-        np.zeros(3, dtype="f8"),
-    ],
-)
-def test_arrays_of_anything_but_bytes_are_refused(content, tmp_path):
-    path = tmp_path / "file"
-    path.write_bytes(pickle.dumps(content, protocol=3))
-    with pytest.raises(BadFile):
-        read_plain_pickle(path)
-
-
-@settings(
-    deadline=None, max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
-@given(st.data())
-def test_fuzzed_pickles_end_in_our_errors(tmp_path, data):
-    whole = pickle.dumps({"data": np.zeros((1, 8), np.uint8), "labels": [1, 2]}, protocol=3)
-    fuzzed = bytearray(whole)
-    for _ in range(data.draw(st.integers(1, 4))):
-        fuzzed[data.draw(st.integers(0, len(whole) - 1))] = data.draw(st.integers(0, 255))
-    path = tmp_path / "fuzzed"
-    path.write_bytes(bytes(fuzzed[: data.draw(st.integers(0, len(whole)))]))
-    with suppress(BadFile):  # an UnsafeFile is one, too
-        read_plain_pickle(path)
-
-
-@settings(
-    deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
-@given(st.data())
-def test_fuzzed_matlab_files_end_in_our_errors(tmp_path, data):
-    if not (tmp_path / "svhn").exists():
-        WRITERS["svhn"](tmp_path)
-        (tmp_path / "whole").write_bytes((tmp_path / "svhn" / "train_32x32.mat").read_bytes())
-    fuzzed = bytearray((tmp_path / "whole").read_bytes())
-    for _ in range(data.draw(st.integers(1, 4))):  # the headers, where bytes have a meaning
-        fuzzed[data.draw(st.integers(0, 255))] = data.draw(st.integers(0, 255))
-    (tmp_path / "svhn" / "train_32x32.mat").write_bytes(bytes(fuzzed))
-    with suppress(BadFile), warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        load("svhn", root=tmp_path)
 
 
 @settings(

@@ -197,6 +197,8 @@ class _Resume:
             ) from error
 
     def _unreachable(self, url: str, why: str) -> MissingData:
+        if self.part.stat().st_size == 0:
+            self.part.unlink()
         return MissingData(
             f"{url} could not be downloaded",
             why=why.partition("\n")[0],

@@ -7,13 +7,12 @@
 
 from __future__ import annotations
 
-import struct
-import zlib
 from pathlib import Path
 
 import numpy as np
 import torch
 
+from doorward.data.matlab import read_matrices
 from doorward.data.registry import Download, assemble, broken, dataset, locate
 from doorward.data.source import ImageData
 
@@ -44,31 +43,14 @@ _STANFORD = "http://ufldl.stanford.edu/housenumbers"
 )
 def svhn(root: Path, split: str) -> ImageData:
     """House numbers photographed from the street, one digit each, 32x32 (Netzer et al. 2011)."""
-    from scipy.io import loadmat
-    from scipy.io.matlab import MatReadError
-
     (path,) = locate("svhn", root, split)
-    try:
-        content = loadmat(path, variable_names=("X", "y"))
-        images, labels = content["X"], content["y"].reshape(-1)
-    except (
-        MatReadError,
-        OSError,
-        ValueError,
-        TypeError,
-        LookupError,
-        EOFError,
-        AttributeError,
-        OverflowError,
-        MemoryError,
-        NotImplementedError,  # what SciPy raises for the newer HDF5 format
-        struct.error,
-        zlib.error,
-    ) as error:
-        raise broken(path, f"{type(error).__name__}: {error}") from error
+    content = read_matrices(path)
+    if not {"X", "y"} <= set(content):
+        raise broken(path, "it has no matrices X and y")
+    images, labels = content["X"], content["y"].reshape(-1)
     if images.dtype != np.uint8 or images.ndim != 4 or images.shape[:3] != (32, 32, 3):
         raise broken(path, "its matrix X is not uint8 of shape (32, 32, 3, N)")
-    if labels.dtype.kind not in "iu" or not np.isin(labels, np.arange(1, 11)).all():
+    if not np.isin(labels, np.arange(1, 11)).all():
         raise broken(path, "its labels y are not all in 1..10")
     # The digit 0 is labelled 10.
     numbers = torch.from_numpy(labels.astype(np.int64) % 10)
