@@ -138,9 +138,10 @@ def read_checkpoint(path: str | os.PathLike[str], *, entry: str | None = None) -
 
 def _load(path: Path) -> Any:
     try:
-        with warnings.catch_warnings():
+        # A stream, not a path: torch.load would choose another reader by the file's name.
+        with path.open("rb") as stream, warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of torch.load about its own older formats
-            return torch.load(path, map_location="cpu", weights_only=True)
+            return torch.load(stream, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         text = str(error)
         names = re.findall(r"GLOBAL ([\w.]+)", text)
