@@ -12,6 +12,7 @@ The command line prints that paragraph and leaves with exit code 2. Library user
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable
 from difflib import get_close_matches
 
@@ -45,6 +46,11 @@ class DoorwardError(Exception):
     def __init__(self, what: str, *, why: str = "", remedy: str = "") -> None:
         self.what, self.why, self.remedy = what, why, remedy
         super().__init__(what, why, remedy)
+
+    def __reduce__(self) -> tuple[object, ...]:
+        # Errors cross process borders (data loader workers, Ray) with all three parts.
+        build = functools.partial(type(self), why=self.why, remedy=self.remedy)
+        return build, (self.what,)
 
     def __str__(self) -> str:
         sentence = f"{self.what}: {self.why}" if self.why else self.what

@@ -142,7 +142,7 @@ def read_json(path: str | os.PathLike[str]) -> Any:
         raise MissingData(f"there is no file {path}", remedy="check the path") from None
     except IsADirectoryError:
         raise BadFile(f"{path} is a folder", why="a JSON file is expected") from None
-    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         raise BadFile(
             f"{path} is not valid JSON", why=str(error), remedy="restore it from its source"
         ) from error
