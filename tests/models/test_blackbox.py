@@ -1,0 +1,116 @@
+"""Modules, functions and whatever else answers."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import nn
+
+from doorward.errors import InvalidInput, ModelUnsuitable
+from doorward.models import CallableBox, HttpBox, ModuleBox, as_black_box, create
+from doorward.models.blackbox import to_labels
+
+
+def test_a_module_in_batches_is_the_module_at_once_and_keeps_its_mode() -> None:
+    model = create("resnet8", classes=4, width=4)
+    images = torch.rand(7, 3, 32, 32)
+    box = ModuleBox(model, batch_size=3)
+    labels = box.labels(images)
+    assert model.training
+    model.eval()
+    assert torch.equal(labels, model(images).argmax(1))
+    assert (labels.dtype, box.num_classes) == (torch.int64, 4)
+    assert box.labels(images[:0]).shape == (0,)
+    assert box.describe()["architecture"] == "resnet8"
+    labels += 1  # an ordinary tensor, not one of inference mode
+    with pytest.raises(InvalidInput, match="batch_size"):
+        ModuleBox(model, batch_size=0)
+
+
+def test_a_foreign_module_shows_its_classes_when_it_answers() -> None:
+    box = ModuleBox(nn.Sequential(nn.Flatten(), nn.Linear(12, 5)).double())
+    assert box.num_classes is None
+    assert box.labels(torch.rand(2, 3, 2, 2)).shape == (2,)
+    assert box.num_classes == 5
+    with pytest.raises(ModelUnsuitable, match="shape"):
+        ModuleBox(nn.Identity()).labels(torch.rand(2, 3, 2, 2))
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        torch.tensor([2, 0]),
+        torch.tensor([2, 0], dtype=torch.uint8),
+        np.array([2, 0]),
+        [2, 0],
+        torch.tensor([[0.0, 1.0, 2.0], [3.0, 1.0, 2.0]]),
+        np.array([[0, 1, 2], [3, 1, 2]]),
+        [[0.1, 0.1, 0.8], [0.9, 0.05, 0.05]],
+    ],
+)
+def test_functions_answer_in_many_forms(answer: object) -> None:
+    box = CallableBox(lambda images: answer, num_classes=3)
+    assert box.labels(torch.rand(2, 3, 4, 4)).tolist() == [2, 0]
+    assert box.labels(torch.rand(0, 3, 4, 4)).tolist() == []
+    assert box.num_classes == 3
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        (torch.tensor([3, 0]), "3 is no class"),
+        (torch.tensor([-1, 0]), "-1 is no class"),
+        (torch.tensor([0]), "shape"),
+        (torch.tensor([0.5, 1.5]), "integer labels"),
+        (torch.tensor([True, False]), "integer labels"),
+        (torch.tensor([[0.0, torch.nan, 1.0]] * 2), "NaN"),
+        (torch.zeros(2, 4), "4 columns for 3 classes"),
+        (torch.zeros(2, 0), "shape"),
+        (None, "NoneType"),
+        ("cat", "str"),
+        ([[1, 2], [3]], "list"),
+        (10**40, "int"),
+    ],
+)
+def test_answers_that_are_none(answer: object, words: str) -> None:
+    with pytest.raises(ModelUnsuitable, match=words):
+        CallableBox(lambda images: answer, num_classes=3).labels(torch.rand(2, 3, 4, 4))
+
+
+@pytest.mark.parametrize(
+    ("images", "words"),
+    [
+        (torch.zeros(2, 3, 4, 4, dtype=torch.uint8), "divide bytes by 255"),
+        (torch.rand(3, 4, 4), "shape"),
+        (np.zeros((2, 3, 4, 4)), "ndarray"),
+        (torch.full((2, 3, 4, 4), 1.5), "span 1.5 to 1.5"),
+        (torch.full((2, 3, 4, 4), -0.1), "span"),
+        (torch.full((2, 3, 4, 4), torch.nan), "nan"),
+    ],
+)
+def test_images_outside_pixel_space_are_refused(images: object, words: str) -> None:
+    with pytest.raises(InvalidInput, match=f"(?i){words}"):
+        CallableBox(lambda images: torch.zeros(2)).labels(images)
+
+
+@given(st.lists(st.lists(st.floats(-1e6, 1e6), min_size=4, max_size=4), min_size=1, max_size=5))
+def test_logits_become_the_index_of_their_maximum(rows: list[list[float]]) -> None:
+    found = to_labels(torch.tensor(rows, dtype=torch.float64), len(rows)).tolist()
+    assert all(row[label] == max(row) for row, label in zip(rows, found, strict=True))
+
+
+def test_anything_becomes_a_black_box() -> None:
+    model = create("resnet8", classes=3, width=4)
+    assert isinstance(as_black_box(model), ModuleBox)
+    box = as_black_box(lambda images: torch.zeros(len(images), 2))
+    assert isinstance(box, CallableBox)
+    assert as_black_box(box) is box
+    http = as_black_box("http://127.0.0.1:9/v2/models/m")
+    assert isinstance(http, HttpBox)
+    assert as_black_box(http) is http  # without asking the server anything
+    for wrong in ("model.pt", 3, None, "ftp://host/v2/models/m"):
+        with pytest.raises(InvalidInput, match="is no black box"):
+            as_black_box(wrong)
