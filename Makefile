@@ -34,7 +34,7 @@ format: $(READY)  ## let ruff put the files in order
 	@$(BIN)/ruff format .
 
 docs: $(READY)  ## the documentation site, into site/
-	@$(BIN)/mkdocs build --strict --quiet
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 	@echo "site/index.html"
 
 tables: $(READY)  ## renew the tables of README and docs from the registries

@@ -11,6 +11,6 @@ not be carried out, and one paragraph on stderr says why and what to do; 3 Doorw
 with a traceback to report.
 """
 
-from doorward.cli.app import app, main
+from doorward.cli.root import app, main
 
 __all__ = ["app", "main"]

@@ -1,6 +1,6 @@
 """The root of the command line: gathers the groups, and turns errors into one clear paragraph.
 
->>> from doorward.cli.app import app
+>>> from doorward.cli.root import app
 >>> sorted(group.name for group in app.registered_groups)
 ['bench', 'data', 'keys', 'watermark']
 

@@ -1,0 +1,184 @@
+"""The tables of README and docs, made from the registries, so that they list what exists.
+
+::
+
+    python docs/tables.py             # renew the tables of README.md
+    python docs/tables.py --check     # exit code 1 if one of them is stale
+
+A table stands between ``<!-- table: NAME -->`` and ``<!-- end of table -->``. MkDocs fills those of
+the pages while it builds (this file is one of its hooks).
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import inspect
+import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from doorward.benchmarks import STUDIES, TIERS
+from doorward.data import DATASETS
+from doorward.models import ARCHITECTURES
+from doorward.poisoning import ATTACKS
+from doorward.triggers import TRIGGERS
+
+ROOT = Path(__file__).resolve().parent.parent
+FILES = [ROOT / "README.md"]
+
+# A system is listed once its package is there; its first docstring line says what it does.
+SYSTEMS = {
+    "watermark": "Adi et al. 2018",
+    "trading": "Xu et al. 2024",
+    "honeypot": "Wang et al. 2025",
+    "scanning": "Qiao et al. 2019",
+    "removal": "Qiao et al. 2019",
+    "hardening": "Tao et al. 2022",
+    "extraction": "",
+    "poisoning": "Gu et al. 2017 and others",
+}
+
+_BLOCK = re.compile(r"(<!-- table: ([a-z]+) -->\n)(.*?)(<!-- end of table -->)", re.DOTALL)
+
+
+def systems() -> str:
+    """The rooms that exist."""
+    rows = []
+    for name, paper in SYSTEMS.items():
+        if importlib.util.find_spec(f"doorward.{name}") is not None:
+            module = importlib.import_module(f"doorward.{name}")
+            summary = (inspect.getdoc(module) or "").partition("\n")[0]
+            _, _, what = summary.partition(": ")
+            rows.append([f"`{name}`", what or summary, paper])
+    return _table(["system", "what it does", "paper"], rows)
+
+
+def architectures() -> str:
+    """The zoo."""
+    rows = []
+    for name in ARCHITECTURES:
+        facts = ARCHITECTURES.facts(name)
+        parameters = f"{facts['parameters'] / 1e6:.2f} M"
+        rows.append([f"`{name}`", parameters, ARCHITECTURES.summary(name), facts["paper"]])
+    return _table(["architecture", "parameters", "what it is", "paper"], rows)
+
+
+def triggers() -> str:
+    """The triggers."""
+    rows = [
+        [f"`{name}`", TRIGGERS.summary(name), TRIGGERS.facts(name).get("paper", "")]
+        for name in TRIGGERS
+    ]
+    return _table(["trigger", "what it does", "paper"], rows)
+
+
+def attacks() -> str:
+    """The ready-made attacks."""
+    rows = []
+    for name in ATTACKS:
+        facts = ATTACKS.facts(name)
+        rate = f"{facts['rate']:.0%} of {facts['share_of']}"
+        rows.append([f"`{name}`", ATTACKS.summary(name), facts["rule"], rate, facts["paper"]])
+    return _table(["attack", "trigger", "labels", "poisoned", "paper"], rows)
+
+
+def datasets() -> str:
+    """The data sets."""
+    rows = []
+    for name in DATASETS:
+        facts = DATASETS.facts(name)
+        shape = "x".join(map(str, facts["image_shape"]))
+        rows.append([f"`{name}`", str(facts["classes"]), shape, DATASETS.summary(name)])
+    return _table(["data set", "classes", "images", "what it is"], rows)
+
+
+def studies() -> str:
+    """The benchmark studies."""
+    rows = []
+    for name in STUDIES:
+        found = STUDIES[name]
+        cells = [str(len(found.cells(tier))) for tier in TIERS]
+        rows.append([f"`{name}`", found.question, *cells])
+    return _table(["study", "question", *(f"cells, {tier}" for tier in TIERS)], rows)
+
+
+def commands() -> str:
+    """All commands with their options, as the command line itself describes them."""
+    from typer.main import get_command
+
+    from doorward.cli import app
+
+    return "\n".join(_describe(get_command(app), "doorward"))
+
+
+def _describe(command: Any, path: str) -> list[str]:
+    inner = getattr(command, "commands", None)
+    if inner is not None:
+        return [line for name in inner for line in _describe(inner[name], f"{path} {name}")]
+    rows = []
+    for parameter in command.params:
+        if parameter.param_type_name == "argument":
+            rows.append([f"`{parameter.name.upper()}`", getattr(parameter, "help", "") or ""])
+        elif parameter.name != "help":
+            names = ", ".join(f"`{name}`" for name in [*parameter.opts, *parameter.secondary_opts])
+            rows.append([names, parameter.help or ""])
+    example = (command.epilog or "").removeprefix("Example: ")
+    return [
+        f"## {path}",
+        "",
+        inspect.cleandoc(command.help or ""),
+        "",
+        f"```sh\n{example}\n```",
+        "",
+        _table(["option", "meaning"], rows),
+    ]
+
+
+TABLES: dict[str, Callable[[], str]] = {
+    "systems": systems,
+    "architectures": architectures,
+    "triggers": triggers,
+    "attacks": attacks,
+    "datasets": datasets,
+    "studies": studies,
+    "commands": commands,
+}
+
+
+def fill(text: str) -> str:
+    """A text with all of its tables made anew."""
+    return _BLOCK.sub(lambda m: f"{m[1]}\n{TABLES[m[2]]()}\n{m[4]}", text)
+
+
+def on_page_markdown(markdown: str, **_context: Any) -> str:
+    """MkDocs' hook: called with the source of every page."""
+    return fill(markdown)
+
+
+def main(arguments: list[str]) -> int:
+    """Renew the tables, or check them."""
+    stale = 0
+    for path in FILES:
+        old = path.read_text(encoding="utf-8")
+        new = fill(old)
+        if new == old:
+            continue
+        stale += 1
+        if "--check" in arguments:
+            sys.stderr.write(f"{path} is stale: run `make tables`\n")
+        else:
+            path.write_text(new, encoding="utf-8")
+    return int(bool(stale) and "--check" in arguments)
+
+
+def _table(columns: list[str], rows: list[list[str]]) -> str:
+    def line(cells: list[str]) -> str:
+        return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+
+    return "\n".join([line(columns), line(["---"] * len(columns)), *map(line, rows)]) + "\n"
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
