@@ -151,20 +151,20 @@ def _forward(
     if layer.affine:
         shift = shift + layer.bias
     shape = (1, -1) + (1,) * (images.ndim - 2)
-    return torch.addcmul(shift.view(shape), images.float(), scale.view(shape)).to(images.dtype)
+    return torch.addcmul(shift.view(shape), _wide(images), scale.view(shape)).to(images.dtype)
 
 
 def _statistics(chosen: Tensor) -> tuple[Tensor, Tensor, int] | None:
     if not len(chosen):
         return None
-    variance, mean = torch.var_mean(chosen.float(), dim=_all_but_channels(chosen), correction=0)
+    variance, mean = torch.var_mean(_wide(chosen), dim=_all_but_channels(chosen), correction=0)
     return mean, variance, chosen.numel() // chosen.shape[1]
 
 
 def _shared_statistics(chosen: Tensor) -> tuple[Tensor, Tensor, int] | None:
     # Two passes (mean, then squared distances from it), because the one-pass formula
     # E[x^2] - E[x]^2 loses the digits that small variances need.
-    values, dims = chosen.float(), _all_but_channels(chosen)
+    values, dims = _wide(chosen), _all_but_channels(chosen)
     ones = values.new_full((1,), values.numel() // values.shape[1])
     sums = _sum_over_processes(torch.cat([values.sum(dims), ones]))
     count = round(sums[-1].item())
@@ -174,6 +174,11 @@ def _shared_statistics(chosen: Tensor) -> tuple[Tensor, Tensor, int] | None:
     distances = values - mean.view((1, -1) + (1,) * (values.ndim - 2))
     variance = _sum_over_processes(distances.square().sum(dims)) / count
     return mean, variance, count
+
+
+def _wide(images: Tensor) -> Tensor:
+    # Statistics need fp32 at least.
+    return images.to(torch.promote_types(images.dtype, torch.float32))
 
 
 def _all_but_channels(images: Tensor) -> list[int]:
@@ -191,8 +196,9 @@ def _update_running(layer: _BatchNorm, mean: Tensor, variance: Tensor, count: in
         weight = 1.0 / float(tracked) if tracked is not None else 0.0
     else:
         weight = layer.momentum
-    layer.running_mean.lerp_(mean, weight)
-    layer.running_var.lerp_(variance * (count / max(count - 1, 1)), weight)
+    layer.running_mean.lerp_(mean.to(layer.running_mean.dtype), weight)
+    unbiased = variance * (count / max(count - 1, 1))
+    layer.running_var.lerp_(unbiased.to(layer.running_var.dtype), weight)
 
 
 def _sum_over_processes(tensor: Tensor) -> Tensor:

@@ -97,7 +97,7 @@ def read_checkpoint(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     try:
         tensors = load_file(path)
         state = _unpack(header["layout"], tensors)
-    except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
+    except (OSError, SafetensorError, KeyError, TypeError, ValueError, AttributeError) as error:
         raise BadFile(
             f"the checkpoint's state {path} cannot be read", why=str(error), remedy=remedy
         ) from error

@@ -86,7 +86,7 @@ class Run:
             "recipe": recipe.to_dict(),
             "model": fingerprint_model(model),
             "data": fingerprint_data(batches.source),
-            "objective": type(objective).__qualname__,
+            "objective": getattr(objective, "__qualname__", type(objective).__qualname__),
         }
         layout = torch.channels_last if recipe.channels_last else torch.contiguous_format
         model.to(fabric.device, memory_format=layout)  # type: ignore[call-overload]

@@ -93,7 +93,7 @@ class State:
             self.ledger.reset(facts["sums"])
             self.step, self.history = facts["step"], facts["history"]
             self.seconds = facts["seconds"]
-        except (KeyError, TypeError, IndexError, RuntimeError) as error:
+        except (KeyError, TypeError, IndexError, ValueError, AttributeError, RuntimeError) as error:
             raise BadFile(
                 "the checkpoint does not hold a whole state",
                 why=f"{type(error).__name__}: {error}",
