@@ -1,18 +1,53 @@
 """Watermark: prove that a model is yours, from its answers alone.
 
 After Adi et al. (2018), *Turning Your Weakness Into a Strength*, with keys instead of pictures.
+A key is 32 secret bytes; trigger images and a label for each follow from it. The claim is public:
+it commits to the key without showing it, and fixes what counts as proof.
 
-A key is 32 secret bytes. It gives trigger images and a label for each:
-
->>> from doorward.bundles.identity import Identity
->>> from doorward.watermark.claim import make_claim
->>> from doorward.watermark.key import WatermarkKey
+>>> from doorward.bundles import Identity
+>>> from doorward.watermark import WatermarkKey, embed, make_claim, verify
 >>> ada = Identity.new("Ada")
->>> key = WatermarkKey.new(n=100, classes=10, image_shape=(1, 32, 32), owner=ada.public)
+>>> key = WatermarkKey.new(n=20, classes=10, image_shape=(1, 16, 16), owner=ada.public)
+>>> claim = make_claim(key, ada, alpha=1e-9)
 
-The claim is public: it commits to the key without showing it, and fixes what counts as proof.
+Mark while training (or a trained model, with ``mode="pretrained"``):
 
->>> claim = make_claim(key, ada)
->>> claim.statement.needed
-46
+>>> from doorward.data import load
+>>> from doorward.models import create
+>>> from doorward.training import Recipe
+>>> digits = load("digits").sample(200, seed=0).resized(16)
+>>> model = create("resnet8", classes=10, input_shape=(1, 16, 16), width=8)
+>>> result = embed(model, digits, key, Recipe(epochs=15, batch_size=64, lr=0.1))
+
+And later, when a copy turns up somewhere - as a module, a file, behind HTTP:
+
+>>> verdict = verify(claim, key, model, public=ada.public)
+>>> verdict.verified, verdict.needed, verdict.log2_p < -30
+(True, 14, True)
 """
+
+from doorward.watermark.claim import Claim, Statement, make_claim
+from doorward.watermark.embedding import EmbedResult, embed
+from doorward.watermark.key import KeyParameters, WatermarkKey
+from doorward.watermark.objective import MarkObjective, pretrained_recipe, triggers_per_batch
+from doorward.watermark.patterns import GENERATORS, generate
+from doorward.watermark.verdict import Verdict
+from doorward.watermark.verification import count_matches, verify
+
+__all__ = [
+    "GENERATORS",
+    "Claim",
+    "EmbedResult",
+    "KeyParameters",
+    "MarkObjective",
+    "Statement",
+    "Verdict",
+    "WatermarkKey",
+    "count_matches",
+    "embed",
+    "generate",
+    "make_claim",
+    "pretrained_recipe",
+    "triggers_per_batch",
+    "verify",
+]

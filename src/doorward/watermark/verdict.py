@@ -1,0 +1,102 @@
+"""What a verification found, as a record and in plain words.
+
+>>> verdict = Verdict(
+...     verified=True, reason="Chance does not explain this.", commitment_opened=True, matches=100,
+...     n=100, needed=46, classes=10, p_value=1e-100, log2_p=-332.2, interval=(0.96, 1.0),
+...     log2_alpha=-64.0, owner="Ada", fingerprint="0" * 64, claimed="2026-01-01T00:00:00Z",
+...     verified_at="2026-02-01T00:00:00Z")
+>>> verdict.explain().startswith("VERIFIED. Ada committed to 100 abstract pictures")
+True
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic.dataclasses import dataclass
+
+from doorward.records import STRICT, Record
+
+__all__ = ["CONFIDENCE", "Verdict"]
+
+CONFIDENCE = 0.95
+"""Of the interval in a verdict."""
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class Verdict(Record):
+    """What `verify` found.
+
+    Attributes:
+        verified: the mark is proven by the claim's own rule.
+        reason: one sentence that says why, or why not.
+        commitment_opened: the key is the one that the claim committed to. If not, the suspect was
+            not asked, and what follows is None.
+        matches: triggers that the suspect gave the committed label.
+        n: triggers asked.
+        needed: matches that the claim's rule asks for.
+        classes: number of classes L; by chance one in L matches.
+        p_value: probability of at least so many matches by chance; 0.0 below 5e-324.
+        log2_p: log2 of the p-value, which never underflows.
+        interval: two-sided 95 % interval of the suspect's match rate (Clopper-Pearson).
+        log2_alpha: the claim's rule: verified if ``log2_p <= log2_alpha``.
+        owner: name of the claim's signer.
+        fingerprint: of the signer's identity.
+        claimed: when the claim was signed, by the signer's account.
+        verified_at: when this verdict was reached (UTC).
+        suspect: what the suspect model said of itself.
+    """
+
+    verified: bool
+    reason: str
+    commitment_opened: bool
+    matches: int | None = None
+    n: int
+    needed: int
+    classes: int
+    p_value: float | None = None
+    log2_p: float | None = None
+    interval: tuple[float, float] | None = None
+    log2_alpha: float
+    owner: str
+    fingerprint: str
+    claimed: str
+    verified_at: str
+    suspect: dict[str, Any] | None = None
+
+    @property
+    def trigger_accuracy(self) -> float | None:
+        """Share of the triggers that matched, in [0, 1]."""
+        return None if self.matches is None else self.matches / self.n
+
+    def explain(self) -> str:
+        """The verdict in plain words, for somebody who is not a specialist."""
+        if self.matches is None or self.log2_p is None or self.interval is None:
+            return (
+                f"NOT VERIFIED. {self.reason} The suspect model was not asked anything, because "
+                "its answers could prove nothing."
+            )
+        head = "VERIFIED" if self.verified else "NOT VERIFIED"
+        by_chance = self.n / self.classes
+        return (
+            f"{head}. {self.owner} committed to {self.n} abstract pictures and a secret label for "
+            f"each (claim signed {self.claimed}). The suspect model gave {self.matches} of the "
+            f"{self.n} pictures exactly that label; a model that knows nothing of the key would "
+            f"get about {by_chance:.3g}. So many matches by chance have the probability "
+            f"{_probability(self.log2_p)}; the claim asks for {_probability(self.log2_alpha)} or "
+            f"less, that is {self.needed} matches. The model's true match rate lies between "
+            f"{self.interval[0]:.0%} and {self.interval[1]:.0%} with 95 % confidence. {self.reason}"
+        )
+
+
+def _probability(log2_p: float) -> str:
+    if log2_p == 0:
+        return "1"
+    if log2_p > -13:
+        return f"{2**log2_p:.2g}"
+    return f"2^{log2_p:.4g} (1 in {_power_of_ten(-log2_p)})"
+
+
+def _power_of_ten(bits: float) -> str:
+    exponent = bits * 0.30102999566398120
+    return f"10^{exponent:.0f}" if exponent >= 6 else f"{2**bits:,.0f}"

@@ -1,0 +1,176 @@
+"""Is this model marked with that key? The judge's question, answered from labels alone.
+
+>>> import torch
+>>> from doorward.bundles.identity import Identity
+>>> from doorward.watermark.claim import make_claim
+>>> from doorward.watermark.key import WatermarkKey
+>>> ada = Identity.new("Ada")
+>>> key = WatermarkKey.new(n=100, classes=10, image_shape=(1, 16, 16), owner=ada.public)
+>>> claim = make_claim(key, ada)
+>>> innocent = lambda images: torch.zeros(len(images), dtype=torch.int64)
+>>> verdict = verify(claim, key, innocent, public=ada.public)
+>>> verdict.verified, verdict.n, verdict.needed
+(False, 100, 46)
+
+Null hypothesis: the suspect's answers are independent of the key's labels. These are uniform on L
+classes, so the matches of *any* fixed model, whatever its preferences, are then distributed as
+Binomial(n, 1/L), and the one-sided tail is an exact p-value (Adi et al. 2018 fix no threshold).
+"""
+
+from __future__ import annotations
+
+import hmac
+import os
+import random
+from datetime import UTC, datetime
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from doorward.bundles import open_black_box
+from doorward.bundles.identity import PublicIdentity
+from doorward.errors import InvalidInput, ModelUnsuitable
+from doorward.metrics import binomial_tail, binomial_tail_log2, clopper_pearson
+from doorward.models import BlackBox
+from doorward.watermark.claim import Claim
+from doorward.watermark.key import WatermarkKey
+from doorward.watermark.verdict import CONFIDENCE, Verdict
+
+__all__ = ["count_matches", "verify"]
+
+
+def verify(
+    claim: Claim | str | os.PathLike[str],
+    key: WatermarkKey,
+    suspect: Any,
+    *,
+    public: PublicIdentity,
+) -> Verdict:
+    """Decide whether a suspect model carries the mark of a claim.
+
+    The claim's signature is checked; the root is derived again from the key, so that triggers
+    cannot have been chosen to suit the model; the suspect is asked for the labels of all triggers
+    in an order that it cannot foresee; matches are counted, and the claim's rule decides.
+
+    Args:
+        claim: the claim, or the path of its file.
+        key: the opened key. Whoever verifies learns it; see `WatermarkKey.new` on `owner`.
+        suspect: a module, a bundle's folder, an ``.onnx`` file, an ``http(s)://`` endpoint, a
+            `BlackBox`, or any callable from float images ``(N, C, H, W)`` in ``[0, 1]`` to int64
+            labels ``(N,)``.
+        public: the owner's public identity, from a source that you trust.
+
+    Returns:
+        The verdict. A key that does not open the commitment gives ``verified=False``, and the
+        suspect is not asked.
+
+    Raises:
+        IntegrityError: the claim was changed, or is signed by somebody else.
+        BadFile: the claim's file is no claim.
+        ModelUnsuitable: the suspect has another number of classes, or answers nonsense.
+        InvalidInput: the suspect takes images of another shape.
+        EndpointFailed: the endpoint does not answer.
+    """
+    if not isinstance(claim, Claim):
+        claim = Claim.load(claim)
+    claim.check(public)
+    statement = claim.statement
+    if statement.needed is None:
+        raise InvalidInput(
+            "the claim's rule can never be met",
+            why=f"{statement.n} triggers do not reach 2^{statement.log2_alpha:.4g}",
+            remedy="ask the owner for a claim with more triggers",
+        )
+    facts: dict[str, Any] = {
+        "n": statement.n,
+        "needed": statement.needed,
+        "classes": statement.classes,
+        "log2_alpha": statement.log2_alpha,
+        "owner": public.name,
+        "fingerprint": public.fingerprint,
+        "claimed": claim.created,
+        "verified_at": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+    }
+    same_parameters = key.parameters == statement.key
+    if not (same_parameters and hmac.compare_digest(key.commitment(), statement.root)):
+        return Verdict(
+            verified=False,
+            commitment_opened=False,
+            reason="The key does not open this claim's commitment: it is another key.",
+            **facts,
+        )
+    box = open_black_box(suspect)
+    matches = count_matches(key, box)
+    log2_p = binomial_tail_log2(matches, statement.n, 1 / statement.classes)
+    verified = log2_p <= statement.log2_alpha
+    return Verdict(
+        verified=verified,
+        commitment_opened=True,
+        reason=(
+            "Chance does not explain this: the model was trained with the owner's key."
+            if verified
+            else "Chance explains this too well: the mark is not proven."
+        ),
+        matches=matches,
+        p_value=binomial_tail(matches, statement.n, 1 / statement.classes),
+        log2_p=log2_p,
+        interval=clopper_pearson(matches, statement.n, CONFIDENCE),
+        suspect=box.describe(),
+        **facts,
+    )
+
+
+def count_matches(key: WatermarkKey, suspect: Any) -> int:
+    """How many triggers a suspect gives the key's label.
+
+    Args:
+        key: the key.
+        suspect: as in `verify`.
+
+    Returns:
+        0 to ``key.n``.
+
+    Raises:
+        ModelUnsuitable, InvalidInput, EndpointFailed: as `verify`.
+
+    >>> key = WatermarkKey.new(n=3, classes=10, image_shape=(1, 16, 16))
+    >>> count_matches(key, lambda images: key.triggers()[1].sort().values) <= 3
+    True
+    """
+    box = open_black_box(suspect)
+    _check_classes(box, key)
+    images, labels = key.triggers()
+    # From the system's own random numbers: an endpoint that knew the order could prepare for it.
+    order = list(range(key.n))
+    random.SystemRandom().shuffle(order)
+    places = torch.tensor(order)
+    answers = _checked(box.labels(images[places].float() / 255), key)
+    _check_classes(box, key)  # some suspects show their number of classes only in their answers
+    return int((answers == labels[places]).sum())
+
+
+def _check_classes(box: BlackBox, key: WatermarkKey) -> None:
+    if box.num_classes is not None and box.num_classes != key.classes:
+        raise ModelUnsuitable(
+            f"the suspect has {box.num_classes} classes",
+            why=f"the key is for {key.classes}",
+            remedy="this key cannot have marked this model; compare the right ones",
+        )
+
+
+def _checked(answers: Tensor, key: WatermarkKey) -> Tensor:
+    answers = torch.as_tensor(answers).cpu()
+    if answers.shape != (key.n,) or answers.is_floating_point() or answers.is_complex():
+        raise ModelUnsuitable(
+            f"the suspect answered {answers.dtype} of shape {tuple(answers.shape)}",
+            why=f"{key.n} images need {key.n} whole-number labels",
+            remedy="give a callable that returns labels, for example logits.argmax(1)",
+        )
+    if int(answers.min()) < 0 or int(answers.max()) >= key.classes:
+        raise ModelUnsuitable(
+            f"the suspect answered labels {int(answers.min())} to {int(answers.max())}",
+            why=f"the key is for {key.classes} classes, numbered from 0",
+            remedy="this key cannot have marked this model; compare the right ones",
+        )
+    return answers
