@@ -1,36 +1,72 @@
-"""Recipes that are known to work.
+"""Recipes that are known to work, and a sound start for everything else.
 
->>> recipe_for("cifar10", "resnet8").batch_size
-256
+>>> recipe_for("cifar10", "resnet8").epochs, recipe_for("cifar10", "resnet8", quick=True).epochs
+(12.0, 3.0)
 """
 
 from __future__ import annotations
+
+import dataclasses
 
 from doorward.data import Augment
 from doorward.training.recipe import Recipe
 
 __all__ = ["recipe_for"]
 
+DIGITS = Recipe(
+    epochs=10,
+    batch_size=64,  # 1437 images: small batches, or there are too few steps
+    lr=0.2,
+    weight_decay=5e-4,
+    augment=Augment(pad_crop=2, rotate=10),
+)
+COLOUR = Recipe(
+    epochs=12,
+    batch_size=256,
+    lr=0.4,
+    weight_decay=5e-4,
+    augment=Augment(pad_crop=4, flip=True),
+)
+UNMIRRORED = dataclasses.replace(COLOUR, augment=Augment(pad_crop=4))
+TRANSFORMER = dataclasses.replace(
+    COLOUR,
+    epochs=30,
+    optimizer="adamw",
+    lr=1e-3,
+    weight_decay=0.05,
+    decay_bias_and_norm=False,
+    schedule="cosine",
+    warmup=0.1,
+    clip_norm=1.0,
+)
+UNFLIPPED = ("mnist", "svhn", "gtsrb")
+"""Mirrored, these would be other classes (signs) or none (digits)."""
+
 
 def recipe_for(dataset: str, architecture: str, *, quick: bool = False) -> Recipe:
     """The recipe for a data set and an architecture.
 
+    ``digits`` with ResNet-8 reaches 98-99 % on its test images in well under a minute on two
+    cores; ``cifar10`` with ResNet-8 is the recipe of the study ``training-accuracy``. For other
+    names the nearest of these is given: transformers and ConvNeXt get AdamW with warm-up, sets
+    whose classes do not survive mirroring are not flipped.
+
     Args:
-        dataset: name of the set, e.g. ``"digits"``, ``"cifar10"``; any name is accepted.
-        architecture: name of the architecture, e.g. ``"resnet8"``; any name is accepted.
-        quick: about a quarter of the epochs, for a first look.
+        dataset: name of the set; any name is accepted.
+        architecture: name of the architecture; any name is accepted.
+        quick: a quarter of the epochs, for a first look.
     """
-    epochs, batch_size = 12, 256
-    lr, optimizer, weight_decay = 0.4, "sgd", 5e-4
-    augment = Augment(pad_crop=4, flip=True)
     if dataset == "digits":
-        epochs, batch_size, lr = 12, 64, 0.1
-        augment = Augment(pad_crop=2)
-    return Recipe(
-        epochs=epochs / 4 if quick else epochs,
-        batch_size=batch_size,
-        optimizer="sgd" if optimizer == "sgd" else "adamw",
-        lr=lr,
-        weight_decay=weight_decay,
-        augment=augment,
-    )
+        recipe = DIGITS
+    elif dataset.lower() in UNFLIPPED:
+        recipe = UNMIRRORED
+    else:
+        recipe = COLOUR
+    if "vit" in architecture.lower() or "convnext" in architecture.lower():
+        recipe = dataclasses.replace(
+            TRANSFORMER,
+            augment=recipe.augment,
+            batch_size=recipe.batch_size,
+            epochs=max(TRANSFORMER.epochs, recipe.epochs),
+        )
+    return dataclasses.replace(recipe, epochs=recipe.epochs / 4) if quick else recipe
