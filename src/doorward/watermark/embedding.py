@@ -99,8 +99,8 @@ def embed(
         key: the owner's key.
         recipe: how to train. None means `training.recipe_for` this data and model from scratch,
             and `pretrained_recipe` of that for a trained model. A recipe of your own should have
-            a warm-up or a clipped gradient: the paper's (lr 0.1 from the first step) ends in NaN
-            in about half of the runs.
+            a warm-up or a clipped gradient: the paper's (lr 0.1 from the first step) ended in NaN
+            in two of three public re-runs.
         mode: ``"from-scratch"`` or ``"pretrained"``. Marks from scratch are harder to remove.
         per_batch: triggers per batch of clean images. The paper's 2 shows each of 100 triggers 10
             times per epoch of 500 steps; ``"auto"`` is 2 where this suffices, and more for small
