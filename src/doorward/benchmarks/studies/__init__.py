@@ -1,0 +1,8 @@
+"""The studies that come with Doorward, one per file; importing this files them in `STUDIES`.
+
+A new study is a new file here: a grid per tier, and a function of one `Cell`.
+"""
+
+from doorward.benchmarks.studies import training_accuracy, training_speed, watermark_basic
+
+__all__ = ["training_accuracy", "training_speed", "watermark_basic"]
