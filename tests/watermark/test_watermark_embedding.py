@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from doorward.data import Batch, load
-from doorward.errors import DoorwardError, InvalidInput, ModelUnsuitable
+from doorward.errors import InvalidInput, ModelUnsuitable
 from doorward.metrics import accuracy
 from doorward.models import create
 from doorward.randomness import Secret
@@ -142,7 +142,7 @@ def test_resuming_with_another_key_is_refused(key, digits, tmp_path):
     assert embed(again, digits[0], key, recipe, checkpoint=tmp_path).fit.steps == one.fit.steps
     assert torch.equal(first.head.weight, again.head.weight)
     other = WatermarkKey.new(n=20, image_shape=SHAPE)
-    with pytest.raises(DoorwardError, match="another key"):
+    with pytest.raises(InvalidInput, match="another key"):
         embed(model(), digits[0], other, recipe, checkpoint=tmp_path)
 
 

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from doorward.errors import BadFile
+from doorward.errors import BadFile, DoorwardError
 from doorward.training.ema import Ema
 from doorward.training.ledger import Ledger
 from doorward.training.objectives import Objective
@@ -80,6 +80,7 @@ class State:
 
         Raises:
             BadFile: something is missing or of another shape.
+            DoorwardError: the objective refuses its state, in its own words.
         """
         try:
             _copy_into(self.model, tensors["model"])
@@ -93,6 +94,8 @@ class State:
             self.ledger.reset(facts["sums"])
             self.step, self.history = facts["step"], facts["history"]
             self.seconds = facts["seconds"]
+        except DoorwardError:
+            raise
         except (KeyError, TypeError, IndexError, ValueError, AttributeError, RuntimeError) as error:
             raise BadFile(
                 "the checkpoint does not hold a whole state",
