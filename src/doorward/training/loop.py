@@ -25,6 +25,7 @@ from torch import nn
 from doorward.data import Batches, ImageSource
 from doorward.errors import InvalidInput, StorageFailed
 from doorward.records import environment, measure
+from doorward.training.allocator import keep_memory
 from doorward.training.batchnorm import batchnorm_policy
 from doorward.training.checks import check_inputs
 from doorward.training.distributed import make_fabric, resolve_precision
@@ -110,6 +111,8 @@ def fit(
         strategy=strategy,
         precision=recipe.precision,
     )
+    if fabric.device.type == "cpu":
+        keep_memory()
     batches = Batches(
         source,
         recipe.batch_size,

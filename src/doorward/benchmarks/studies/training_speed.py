@@ -7,12 +7,15 @@ batches, bf16 autocast where the hardware has it, channels-last. *Plain* is what
 (see `doorward.benchmarks.studies.plain`). *Bare* is the network alone: forward, backward and
 optimiser on one batch that is ready, in our precision and layout; what a step of ours takes beyond
 that is overhead. The three alternate within one process, several times, after a warm-up, and the
-median of each counts, so that a machine that slows down slows down all of them.
+median of each counts, so that a machine that slows down slows down all of them. All three share the
+process, so what `doorward.training.allocator` gains is given to all; one setting leaves the
+allocator alone, to show what it is worth.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import os
 import statistics
 from typing import Any
 
@@ -65,6 +68,11 @@ def _grid(tier: str) -> Grid:
                 "cifar10, resnet8": _setting(
                     "cifar10", "resnet8", {**sizes, "steps": 40, "plain_steps": 25}
                 ),
+                "cifar10, resnet8, allocator left alone": _setting(
+                    "cifar10",
+                    "resnet8",
+                    {**sizes, "steps": 40, "plain_steps": 25, "keep_memory": False},
+                ),
                 "cifar10, resnet18": _setting(
                     "cifar10", "resnet18", {**sizes, "steps": 6, "plain_steps": 6}
                 ),
@@ -108,6 +116,8 @@ def _grid(tier: str) -> Grid:
 def training_speed(cell: Cell) -> Outcome:
     """Ours, bare and plain, alternating; medians."""
     options = cell.options
+    if not options.get("keep_memory", True):
+        os.environ["DOORWARD_KEEP_MEMORY"] = "0"  # the engine gives each cell its own process
     source, _ = load_pair(cell)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     _ours(cell, source, steps=min(3, options["steps"]))  # warm-up: kernels, allocator, threads
