@@ -166,6 +166,7 @@ def _swapped(content: bytes, draws: random.Random) -> bytes:
     [
         ({"alpha": 0.0}, "alpha"),
         ({"alpha": 0.9}, "alpha"),
+        ({"alpha": 1e-6}, "drawn until one satisfies"),
         ({"alpha": 1e-120}, "more triggers"),
         ({"model_digest": "abc"}, "model_digest"),
     ],
@@ -173,6 +174,13 @@ def _swapped(content: bytes, draws: random.Random) -> bytes:
 def test_bad_arguments_are_explained(key, ada, arguments, words):
     with pytest.raises(InvalidInput, match=words):
         make_claim(key, ada, **arguments)
+
+
+def test_a_rule_that_a_claimant_could_meet_by_trying_keys_is_no_claim(claim, ada):
+    """The claimant chooses the rule: at 2^-1 every other key would be "proof" against any model."""
+    content = {**claim.statement.to_dict(), "log2_alpha": -1.0}
+    with pytest.raises(IntegrityError, match="log2_alpha"):
+        Claim.from_document(sign_document(content, ada, purpose=PURPOSE))
 
 
 def test_files_that_are_no_claims(tmp_path, ada):

@@ -9,14 +9,14 @@ import pytest
 import torch
 
 from doorward.bundles.identity import Identity
-from doorward.bundles.merkle import leaf, verify_proof
+from doorward.bundles.merkle import MerkleTree, leaf, verify_proof
 from doorward.errors import IntegrityError, InvalidInput, KeyRefused, MissingData, UnknownName
 from doorward.randomness import Secret
-from doorward.watermark.key import KeyParameters, WatermarkKey
+from doorward.watermark.key import KeyParameters, WatermarkKey, draw_triggers
 
 SHAPE = (1, 12, 12)
-LABELS = [0, 8, 7, 5, 5, 3, 0, 1, 1, 0, 4, 1]
-ROOT = "2498cdce2497313fe11e08663cfb77a6d6e4516dc1f29c61e13efa4ea34e14cc"
+LABELS = [4, 9, 9, 2, 6, 3, 0, 8, 0, 6, 8, 1]
+ROOT = "e2893be960a275997cb3c41ad5bbbd8f4a71ac6b7a22dc7bbdc46f0a03a2039e"
 
 
 def fixed(seed: bytes = bytes(32), **parameters) -> WatermarkKey:
@@ -74,31 +74,50 @@ def test_labels_are_uniform(classes):
     assert chi_square < classes - 1 + 5 * (2 * (classes - 1)) ** 0.5
 
 
-def test_each_leaf_commits_to_one_image_and_its_label():
+def test_each_leaf_commits_to_one_trigger():
+    """One secret, its path and the root give one trigger again, and show nothing of the others."""
     key = fixed(n=5)
     images, labels = key.triggers()
     tree = key.tree()
-    salts = [_salt(key, i) for i in range(5)]
-
-    def entry(i, image, label, salt):
-        return leaf(i, salt, image.numpy().tobytes(), int(label).to_bytes(4, "big"))
-
     for i in range(5):
-        verify_proof(tree.root, entry(i, images[i], labels[i], salts[i]), tree.proof(i))
-    changed = images[3].clone()
-    changed[0, 0, 0] ^= 1
-    for wrong in (
-        entry(3, changed, labels[3], salts[3]),
-        entry(3, images[3], (labels[3] + 1) % 10, salts[3]),
-        entry(3, images[3], labels[3], salts[2]),
-        entry(2, images[3], labels[3], salts[3]),
-    ):
+        secret = _secret(key, i)
+        verify_proof(tree.root, leaf(i, secret.reveal()), tree.proof(i))
+        image, label = draw_triggers(key.parameters, tree.root, [secret])
+        assert torch.equal(image[0], images[i])
+        assert label.tolist() == labels[i : i + 1].tolist()
+    for index, secret in ((3, _secret(key, 2)), (2, _secret(key, 3)), (3, Secret(bytes(32)))):
         with pytest.raises(IntegrityError):
-            verify_proof(tree.root, wrong, tree.proof(3))
+            verify_proof(tree.root, leaf(index, secret.reveal()), tree.proof(3))
 
 
-def _salt(key, i):
-    return key._root.derive("salts").mac(i.to_bytes(4, "big"))
+def test_one_exchanged_secret_changes_all_triggers():
+    """Nobody can try secrets for one trigger until its label suits a model: all others move."""
+    key = fixed(n=40)
+    secrets = [_secret(key, i) for i in range(40)]
+    secrets[7] = Secret(bytes(32))
+    tree = MerkleTree([leaf(i, secret.reveal()) for i, secret in enumerate(secrets)])
+    images, labels = draw_triggers(key.parameters, tree.root, secrets)
+    before = key.triggers()
+    assert not any(torch.equal(one, other) for one, other in zip(images, before[0], strict=True))
+    assert not torch.equal(labels[8:], before[1][8:])
+
+
+def test_the_root_does_not_fit_other_parameters():
+    """A published root under other parameters (another owner) is no root of the same triggers."""
+    key = fixed(n=30)
+    other = KeyParameters(n=30, image_shape=SHAPE, owner="ab" * 32)
+    secrets = [_secret(key, i) for i in range(30)]
+    labels = draw_triggers(other, key.tree().root, secrets)[1]
+    assert not torch.equal(labels, key.triggers()[1])
+
+
+def test_larger_keys_than_memory_are_refused():
+    with pytest.raises(InvalidInput, match="fewer triggers"):
+        WatermarkKey.new(n=2**16, image_shape=(3, 1024, 1024))
+
+
+def _secret(key, i):
+    return Secret(key._master.mac(i.to_bytes(4, "big")))
 
 
 def test_triggers_are_copies():

@@ -71,6 +71,20 @@ def test_the_rule_of_the_claim_decides(claim, key, ada, known, verified):
     assert verdict.interval[0] <= known / 100 <= verdict.interval[1]
 
 
+@pytest.mark.parametrize(("alpha", "needed"), [(None, 46), (1e-9, 46), (2.0**-80, 51), (0.5, 46)])
+def test_the_stricter_of_two_rules_decides(claim, key, ada, alpha, needed):
+    """A judge may ask for more than the claimant offered, never for less."""
+    for known, verified in ((needed - 1, False), (needed, True)):
+        verdict = verify(claim, key, Parrot(key, known), public=ada.public, alpha=alpha)
+        assert (verdict.needed, verdict.verified) == (needed, verified)
+
+
+@pytest.mark.parametrize("alpha", [0.0, 1.0, -1.0, math.nan, 1e-200])
+def test_levels_that_cannot_be_are_refused(claim, key, ada, alpha):
+    with pytest.raises(InvalidInput, match=r"alpha|never be met"):
+        verify(claim, key, Parrot(key, 0), public=ada.public, alpha=alpha)
+
+
 def test_all_matches_by_hand(claim, key, ada):
     """100 of 100 at L = 10: p = 10^-100, and Clopper-Pearson's lower end is 0.025^(1/100)."""
     verdict = verify(claim, key, Parrot(key, 100), public=ada.public)
@@ -182,6 +196,8 @@ def test_verdict_survives_json_and_explains_itself(claim, key, ada):
     innocent = verify(claim, key, Parrot(key, 8), public=ada.public).explain()
     assert innocent.startswith("NOT VERIFIED")
     assert "Chance explains" in innocent
+    assert "own account" in words  # the date is the signer's, and nobody vouches for it
+    assert verdict.root == claim.statement.root
 
 
 def test_random_keys_on_fixed_models_follow_the_binomial():

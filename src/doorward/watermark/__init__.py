@@ -28,7 +28,7 @@ And later, when a copy turns up somewhere - as a module, a file, behind HTTP:
 
 from doorward.watermark.claim import Claim, Statement, make_claim
 from doorward.watermark.embedding import EmbedResult, embed
-from doorward.watermark.key import KeyParameters, WatermarkKey
+from doorward.watermark.key import KeyParameters, WatermarkKey, draw_triggers
 from doorward.watermark.objective import MarkObjective, pretrained_recipe, triggers_per_batch
 from doorward.watermark.patterns import GENERATORS, generate
 from doorward.watermark.verdict import Verdict
@@ -44,6 +44,7 @@ __all__ = [
     "Verdict",
     "WatermarkKey",
     "count_matches",
+    "draw_triggers",
     "embed",
     "generate",
     "make_claim",

@@ -43,6 +43,10 @@ __all__ = ["PURPOSE", "Claim", "Statement", "make_claim"]
 
 PURPOSE = "watermark-claim"
 
+_WEAKEST = -20
+"""Weakest rule of a claim, as log2: who makes the claim also drew the key, and could draw thousands
+until one satisfies a weaker rule by chance."""
+
 Hash = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 
@@ -54,7 +58,7 @@ class Statement(Record):
         key: the public parameters of the key: generator, triggers, classes, shape, owner.
         root: Merkle root over all trigger images and labels, hex.
         log2_alpha: decision rule: the mark is proven when log2 of the p-value is at most this.
-            (A logarithm, because every JSON writer spells small numbers differently.)
+            At most -20. (A logarithm, because every JSON writer spells small numbers differently.)
         model_digest: content digest of the marked model's bundle, hex; for the record, as a
             stolen model is never the very same file.
     """
@@ -63,7 +67,7 @@ class Statement(Record):
     version: Literal[1] = 1
     key: KeyParameters
     root: Hash
-    log2_alpha: Annotated[float, Field(ge=-1_000_000, le=-1, allow_inf_nan=False)]
+    log2_alpha: Annotated[float, Field(ge=-1_000_000, le=_WEAKEST, allow_inf_nan=False)]
     model_digest: Hash | None = None
 
     @property
@@ -79,16 +83,21 @@ class Statement(Record):
     @cached_property
     def needed(self) -> int | None:
         """The smallest number of matches that satisfies the decision rule; None if none does."""
-        if not self._enough(self.n):
+        return self.needed_at(self.log2_alpha)
+
+    def needed_at(self, log2_alpha: float) -> int | None:
+        """The smallest number of matches whose p-value is at most 2^log2_alpha; None if none is."""
+
+        def enough(matches: int) -> bool:
+            return binomial_tail_log2(matches, self.n, 1 / self.classes) <= log2_alpha
+
+        if not enough(self.n):
             return None
         low, high = 0, self.n  # the tail falls with the matches: 0 are never enough, n are
         while high - low > 1:
             middle = (low + high) // 2
-            low, high = (low, middle) if self._enough(middle) else (middle, high)
+            low, high = (low, middle) if enough(middle) else (middle, high)
         return high
-
-    def _enough(self, matches: int) -> bool:
-        return binomial_tail_log2(matches, self.n, 1 / self.classes) <= self.log2_alpha
 
 
 @plain_dataclass(frozen=True)
@@ -184,8 +193,8 @@ def make_claim(
     Args:
         key: the key that the model was, or will be, marked with.
         identity: the owner's signing identity; the one the key was made for.
-        alpha: the p-value that counts as proof, in (0, 0.5]. The default, 2**-64, also covers an
-            owner who tried billions of keys to find one that fits by chance.
+        alpha: the p-value that counts as proof, above 0 and at most 2**-20. The default, 2**-64,
+            also covers an owner who tried billions of keys to find one that fits by chance.
         model_digest: content digest of the marked model (`bundles.digest`), if it exists already.
         created: time to write into the claim, by default now.
 
@@ -200,8 +209,13 @@ def make_claim(
             f"not to {identity.public.fingerprint[:16]}",
             remedy="sign with the identity that the key was made for",
         )
-    if not 0 < alpha <= 0.5:
-        raise InvalidInput(f"alpha is {alpha}", why="a level lies above 0 and at most at 0.5")
+    if not 0 < alpha <= 2.0**_WEAKEST:
+        raise InvalidInput(
+            f"alpha is {alpha}",
+            why=f"a claim's level lies above 0 and at most at 2^{_WEAKEST}: keys could be drawn "
+            "until one satisfies a weaker rule by chance",
+            remedy="leave it out (2^-64), or choose a smaller one",
+        )
     statement = Statement.from_dict(
         {
             "key": key.parameters.to_dict(),

@@ -9,16 +9,24 @@
 
 Adi et al. (2018) choose 100 pictures and label them at random; what the owner may choose, a false
 accuser may choose too (Liu et al. 2024 submit adversarial examples as "triggers"). Here, as in
-ChainMarks and Zhu et al. (2020), everything follows from 32 random bytes: image *i* from the
-public generator of `doorward.watermark.patterns`, label *i* from a keyed hash of the image. The
-labels are then uniform and independent of any model that was not trained on them, which is what
-makes the p-value of `doorward.watermark.verification` exact.
+ChainMarks and Zhu et al. (2020), everything follows from 32 random bytes, in two steps. They give
+every trigger a secret of its own, and a Merkle tree commits to these secrets. A trigger's secret
+and the tree's root then give its image (by the public generator of
+`doorward.watermark.patterns`) and its label (a keyed hash of the image). The labels are uniform
+and independent of any model that was not trained on them, which is what makes the p-value of
+`doorward.watermark.verification` exact.
+
+Because the root comes first, a trigger can be shown without showing the others: `draw_triggers`
+gives everybody its image and label again from its secret, and whoever exchanges one secret to get
+a label that suits a model changes the root, and with it every other image and label.
 """
 
 from __future__ import annotations
 
 import hashlib
+import math
 import os
+from collections.abc import Sequence
 from functools import cached_property
 from typing import Annotated, Literal
 
@@ -41,9 +49,10 @@ from doorward.watermark.patterns import (
     generate,
 )
 
-__all__ = ["KeyParameters", "WatermarkKey"]
+__all__ = ["KeyParameters", "WatermarkKey", "draw_triggers"]
 
 _PURPOSE = "watermark-key"
+_MAX_BYTES = 2**30  # of all trigger images together; a stranger's key may not ask for more
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -70,6 +79,16 @@ class KeyParameters(Record):
     def __post_init__(self) -> None:
         check_image_shape(self.image_shape)
         GENERATORS[self.generator]  # raises UnknownName
+        if self.n * math.prod(self.image_shape) > _MAX_BYTES:
+            raise InvalidInput(
+                f"{self.n} triggers {self.image_shape} are larger than {_MAX_BYTES >> 20} MiB",
+                remedy="make a key with fewer triggers: 100 are plenty",
+            )
+
+    def canonical(self) -> bytes:
+        """The bytes that the triggers are derived from. Fields without a value do not take part,
+        so that an optional field which a later version adds leaves the keys of today alone."""
+        return canonical_json({k: v for k, v in self.to_dict().items() if v is not None})
 
 
 class WatermarkKey:
@@ -86,8 +105,7 @@ class WatermarkKey:
     def __init__(self, seed: Secret, parameters: KeyParameters) -> None:
         self.parameters = parameters
         self._seed = seed
-        info = "doorward watermark\0" + canonical_json(parameters.to_dict()).decode()
-        self._root = seed.derive(info)
+        self._master = seed.derive("doorward watermark\0" + parameters.canonical().decode())
 
     @classmethod
     def new(
@@ -155,15 +173,8 @@ class WatermarkKey:
         return images.clone(), labels.clone()
 
     def tree(self) -> MerkleTree:
-        """The Merkle tree whose leaf *i* commits to image *i* (its bytes) and label *i*."""
-        salts = self._root.derive("salts")
-        images, labels = self._drawn
-        return MerkleTree(
-            [
-                leaf(i, salts.mac(_number(i)), image.numpy().tobytes(), _number(int(label)))
-                for i, (image, label) in enumerate(zip(images, labels, strict=True))
-            ]
-        )
+        """The Merkle tree whose leaf *i* commits to the secret of trigger *i*."""
+        return MerkleTree([leaf(i, secret.reveal()) for i, secret in enumerate(self._secrets)])
 
     def commitment(self) -> str:
         """The Merkle root as hex: what a claim publishes about this key."""
@@ -218,17 +229,12 @@ class WatermarkKey:
             ) from error
 
     @cached_property
+    def _secrets(self) -> tuple[Secret, ...]:
+        return tuple(Secret(self._master.mac(_number(i))) for i in range(self.n))
+
+    @cached_property
     def _drawn(self) -> tuple[Tensor, Tensor]:
-        pictures, answers = self._root.derive("images"), self._root.derive("labels")
-        seeds = [pictures.mac(_number(i)) for i in range(self.n)]
-        images = generate(seeds, self.image_shape, self.parameters.generator)
-        labels = [
-            answers.integer(
-                _number(i) + hashlib.sha256(image.numpy().tobytes()).digest(), self.classes
-            )
-            for i, image in enumerate(images)
-        ]
-        return images, torch.tensor(labels)
+        return draw_triggers(self.parameters, self.tree().root, self._secrets)
 
     def __repr__(self) -> str:
         p = self.parameters
@@ -239,6 +245,33 @@ class WatermarkKey:
 
     def __reduce__(self) -> tuple[object, ...]:
         raise TypeError("keys are not pickled; seal them with WatermarkKey.seal")
+
+
+def draw_triggers(
+    parameters: KeyParameters, root: bytes, secrets: Sequence[Secret]
+) -> tuple[Tensor, Tensor]:
+    """Draw trigger images and labels from the triggers' secrets, as anybody can who is shown them.
+
+    Args:
+        parameters: the public parameters of the key.
+        root: its Merkle root, 32 bytes. That each secret is under it is for the caller to check
+            (`bundles.verify_proof` of ``bundles.leaf(i, secret)``).
+        secrets: of some or all triggers.
+
+    Returns:
+        uint8 images ``(m, C, H, W)`` and int64 labels ``(m,)``.
+    """
+    context = hashlib.sha256(root + parameters.canonical()).digest()
+    seeds = [secret.mac(b"image" + context) for secret in secrets]
+    images = generate(seeds, parameters.image_shape, parameters.generator)
+    labels = [
+        secret.integer(
+            b"label" + context + hashlib.sha256(image.numpy().tobytes()).digest(),
+            parameters.classes,
+        )
+        for secret, image in zip(secrets, images, strict=True)
+    ]
+    return images, torch.tensor(labels, dtype=torch.int64)
 
 
 def _number(value: int) -> bytes:

@@ -1,8 +1,8 @@
 """What a verification found, as a record and in plain words.
 
 >>> verdict = Verdict(
-...     verified=True, reason="Chance does not explain this.", commitment_opened=True, matches=100,
-...     n=100, needed=46, classes=10, p_value=1e-100, log2_p=-332.2, interval=(0.96, 1.0),
+...     verified=True, reason="Chance does not explain this.", commitment_opened=True,
+...     root="0" * 64, matches=100, n=100, needed=46, classes=10, p_value=1e-100, log2_p=-332.2, interval=(0.96, 1.0),
 ...     log2_alpha=-64.0, owner="Ada", fingerprint="0" * 64, claimed="2026-01-01T00:00:00Z",
 ...     verified_at="2026-02-01T00:00:00Z")
 >>> verdict.explain().startswith("VERIFIED. Ada committed to 100 abstract pictures")
@@ -32,17 +32,19 @@ class Verdict(Record):
         reason: one sentence that says why, or why not.
         commitment_opened: the key is the one that the claim committed to. If not, the suspect was
             not asked, and what follows is None.
+        root: Merkle root of the claim that was judged, hex.
         matches: triggers that the suspect gave the committed label.
         n: triggers asked.
-        needed: matches that the claim's rule asks for.
+        needed: matches that the rule asks for.
         classes: number of classes L; by chance one in L matches.
         p_value: probability of at least so many matches by chance; 0.0 below 5e-324.
         log2_p: log2 of the p-value, which never underflows.
         interval: two-sided 95 % interval of the suspect's match rate (Clopper-Pearson).
-        log2_alpha: the claim's rule: verified if ``log2_p <= log2_alpha``.
+        log2_alpha: the rule, the claim's or the verifier's own stricter one: verified if
+            ``log2_p <= log2_alpha``.
         owner: name of the claim's signer.
         fingerprint: of the signer's identity.
-        claimed: when the claim was signed, by the signer's account.
+        claimed: when the claim was signed, by the signer's own account: no proof of time.
         verified_at: when this verdict was reached (UTC).
         suspect: what the suspect model said of itself.
     """
@@ -50,6 +52,7 @@ class Verdict(Record):
     verified: bool
     reason: str
     commitment_opened: bool
+    root: str
     matches: int | None = None
     n: int
     needed: int
@@ -80,10 +83,10 @@ class Verdict(Record):
         by_chance = self.n / self.classes
         return (
             f"{head}. {self.owner} committed to {self.n} abstract pictures and a secret label for "
-            f"each (claim signed {self.claimed}). The suspect model gave {self.matches} of the "
+            f"each (in a claim dated {self.claimed} by the owner's own account). The suspect model gave {self.matches} of the "
             f"{self.n} pictures exactly that label; a model that knows nothing of the key would "
             f"get about {by_chance:.3g}. So many matches by chance have the probability "
-            f"{_probability(self.log2_p)}; the claim asks for {_probability(self.log2_alpha)} or "
+            f"{_probability(self.log2_p)}; the rule asks for {_probability(self.log2_alpha)} or "
             f"less, that is {self.needed} matches. The model's true match rate lies between "
             f"{self.interval[0]:.0%} and {self.interval[1]:.0%} with 95 % confidence. {self.reason}"
         )

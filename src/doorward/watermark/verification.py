@@ -15,11 +15,19 @@
 Null hypothesis: the suspect's answers are independent of the key's labels. These are uniform on L
 classes, so the matches of *any* fixed model, whatever its preferences, are then distributed as
 Binomial(n, 1/L), and the one-sided tail is an exact p-value (Adi et al. 2018 fix no threshold).
+
+What the p-value does not say. It is that of one key, drawn without a look at the suspect: a claimant
+who draws k keys and shows the best one has k times the chance, which is why 2^-64 is the default
+rule. And it says that the suspect's maker used the labels, not how they came by them: once a key has
+been shown (in a dispute, say), models made later may have been taught its labels on purpose. Asking
+a suspect does not spoil the test in its favour: it sees the images, never the labels; but it may
+learn to refuse them.
 """
 
 from __future__ import annotations
 
 import hmac
+import math
 import os
 import random
 from datetime import UTC, datetime
@@ -46,6 +54,7 @@ def verify(
     suspect: Any,
     *,
     public: PublicIdentity,
+    alpha: float | None = None,
 ) -> Verdict:
     """Decide whether a suspect model carries the mark of a claim.
 
@@ -60,6 +69,8 @@ def verify(
             `BlackBox`, or any callable from float images ``(N, C, H, W)`` in ``[0, 1]`` to int64
             labels ``(N,)``.
         public: the owner's public identity, from a source that you trust.
+        alpha: your own level, in (0, 1); of it and the claim's, the stricter decides. The claim's
+            was chosen by the claimant (at most 2**-20).
 
     Returns:
         The verdict. A key that does not open the commitment gives ``verified=False``, and the
@@ -76,17 +87,20 @@ def verify(
         claim = Claim.load(claim)
     claim.check(public)
     statement = claim.statement
-    if statement.needed is None:
+    log2_alpha = _stricter(statement.log2_alpha, alpha)
+    needed = statement.needed_at(log2_alpha)
+    if needed is None:
         raise InvalidInput(
-            "the claim's rule can never be met",
-            why=f"{statement.n} triggers do not reach 2^{statement.log2_alpha:.4g}",
+            "the rule can never be met",
+            why=f"{statement.n} triggers do not reach 2^{log2_alpha:.4g}",
             remedy="ask the owner for a claim with more triggers",
         )
     facts: dict[str, Any] = {
+        "root": statement.root,
         "n": statement.n,
-        "needed": statement.needed,
+        "needed": needed,
         "classes": statement.classes,
-        "log2_alpha": statement.log2_alpha,
+        "log2_alpha": log2_alpha,
         "owner": public.name,
         "fingerprint": public.fingerprint,
         "claimed": claim.created,
@@ -103,12 +117,13 @@ def verify(
     box = open_black_box(suspect)
     matches = count_matches(key, box)
     log2_p = binomial_tail_log2(matches, statement.n, 1 / statement.classes)
-    verified = log2_p <= statement.log2_alpha
+    verified = log2_p <= log2_alpha
     return Verdict(
         verified=verified,
         commitment_opened=True,
         reason=(
-            "Chance does not explain this: the model was trained with the owner's key."
+            "Chance does not explain this: whoever made the model used the key's secret labels, or "
+            "a model that was taught them."
             if verified
             else "Chance explains this too well: the mark is not proven."
         ),
@@ -119,6 +134,14 @@ def verify(
         suspect=box.describe(),
         **facts,
     )
+
+
+def _stricter(log2_alpha: float, alpha: float | None) -> float:
+    if alpha is None:
+        return log2_alpha
+    if not 0 < alpha < 1:
+        raise InvalidInput(f"alpha is {alpha}", why="a level lies between 0 and 1")
+    return min(log2_alpha, math.log2(alpha))
 
 
 def count_matches(key: WatermarkKey, suspect: Any) -> int:
