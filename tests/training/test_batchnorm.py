@@ -70,9 +70,34 @@ def test_gradients_are_those_of_the_formula():
     with clean_rows(layer, MASK):
         ours = layer(images)
     weights = torch.arange(ours.numel()).view_as(ours).double().sin()
-    (mine,) = torch.autograd.grad((ours * weights).sum(), images)
-    (theirs,) = torch.autograd.grad((formula(images) * weights).sum(), images)
-    torch.testing.assert_close(mine, theirs, rtol=1e-4, atol=1e-6)
+    wanted = (images, layer.weight, layer.bias)
+    mine = torch.autograd.grad((ours * weights).sum(), wanted)
+    theirs = torch.autograd.grad((formula(images) * weights).sum(), wanted)
+    torch.testing.assert_close(mine, theirs, rtol=1e-8, atol=1e-10)
+
+
+@pytest.mark.parametrize("kind", LAYERS)
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_gradients_are_those_of_finite_differences(kind, layout):
+    make, shape = LAYERS[kind]
+    layer, images = scrambled(make()).double(), rows_of(shape, torch.float64)
+    if images.ndim == 4:
+        images = images.contiguous(memory_format=layout)
+
+    def normalised(x):
+        with clean_rows(layer, MASK):
+            return layer(x)
+
+    assert torch.autograd.gradcheck(normalised, images.requires_grad_())
+
+
+def test_a_network_of_one_type_throughout_is_taken():
+    images = rows_of((6, 3, 4, 4), torch.bfloat16).requires_grad_()
+    layer = nn.BatchNorm2d(3).to(torch.bfloat16)
+    with clean_rows(layer, MASK):
+        output = layer(images)
+    output.float().square().sum().backward()
+    assert output.dtype == images.grad.dtype == layer.weight.grad.dtype == torch.bfloat16
 
 
 def test_bf16_rows_stay_bf16_and_statistics_fp32():

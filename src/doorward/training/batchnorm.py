@@ -26,6 +26,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from doorward.errors import InvalidInput
+from doorward.training.rownorm import along_channels, normalise_by_rows
 
 __all__ = ["batchnorm_policy", "clean_rows", "train_mode"]
 
@@ -133,8 +134,12 @@ def _forward(
     everything = index is None or len(index) == len(images)
     if everything and not shared:
         return type(layer).forward(layer, images)
+    if not shared and index is not None and len(index):
+        result = normalise_by_rows(images, *_affine(layer, images), index, layer.eps)
+        _update_running(layer, result[1], result[2], len(index) * images[0, 0].numel())
+        return result[0]
     chosen = images if everything or index is None else images.index_select(0, index)
-    statistics = _shared_statistics(chosen) if shared else _statistics(chosen)
+    statistics = _shared_statistics(chosen) if shared else None
     if statistics is None:
         mean, variance = layer.running_mean, layer.running_var
         if mean is None or variance is None:
@@ -144,34 +149,34 @@ def _forward(
     else:
         mean, variance, count = statistics
         _update_running(layer, mean.detach(), variance.detach(), count)
-    scale = torch.rsqrt(variance + layer.eps)
-    if layer.affine:
-        scale = scale * layer.weight
-    shift = -mean * scale
-    if layer.affine:
-        shift = shift + layer.bias
-    shape = (1, -1) + (1,) * (images.ndim - 2)
-    return torch.addcmul(shift.view(shape), _wide(images), scale.view(shape)).to(images.dtype)
+    weight, bias = _affine(layer, images)
+    scale = torch.rsqrt(variance + layer.eps) * weight
+    shift = bias - mean * scale
+    return torch.addcmul(
+        along_channels(shift, images), _wide(images), along_channels(scale, images)
+    ).to(images.dtype)
 
 
-def _statistics(chosen: Tensor) -> tuple[Tensor, Tensor, int] | None:
-    if not len(chosen):
-        return None
-    variance, mean = torch.var_mean(_wide(chosen), dim=_all_but_channels(chosen), correction=0)
-    return mean, variance, chosen.numel() // chosen.shape[1]
+def _affine(layer: _BatchNorm, images: Tensor) -> tuple[Tensor, Tensor]:
+    """Scale and shift of the layer in fp32 at least; ones and zeros where it has none."""
+    kind = torch.promote_types(images.dtype, torch.float32)
+    if layer.affine:
+        return layer.weight.to(kind), layer.bias.to(kind)
+    ones = torch.ones(images.shape[1], dtype=kind, device=images.device)
+    return ones, torch.zeros_like(ones)
 
 
 def _shared_statistics(chosen: Tensor) -> tuple[Tensor, Tensor, int] | None:
     # Two passes (mean, then squared distances from it), because the one-pass formula
     # E[x^2] - E[x]^2 loses the digits that small variances need.
-    values, dims = _wide(chosen), _all_but_channels(chosen)
+    values, dims = _wide(chosen), [0, *range(2, chosen.ndim)]
     ones = values.new_full((1,), values.numel() // values.shape[1])
     sums = _sum_over_processes(torch.cat([values.sum(dims), ones]))
     count = round(sums[-1].item())
     if count == 0:
         return None
     mean = sums[:-1] / count
-    distances = values - mean.view((1, -1) + (1,) * (values.ndim - 2))
+    distances = values - along_channels(mean, values)
     variance = _sum_over_processes(distances.square().sum(dims)) / count
     return mean, variance, count
 
@@ -179,10 +184,6 @@ def _shared_statistics(chosen: Tensor) -> tuple[Tensor, Tensor, int] | None:
 def _wide(images: Tensor) -> Tensor:
     # Statistics need fp32 at least.
     return images.to(torch.promote_types(images.dtype, torch.float32))
-
-
-def _all_but_channels(images: Tensor) -> list[int]:
-    return [0, *range(2, images.ndim)]
 
 
 @torch.no_grad()
