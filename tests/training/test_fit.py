@@ -163,6 +163,7 @@ def test_validation_only_at_the_end():
         ({"devices": 0}, InvalidInput, "at least 1"),
         ({"strategy": "fsdp"}, InvalidInput, "fsdp"),
         ({"checkpoint_every": 5}, InvalidInput, "folder"),
+        ({"validate": "never"}, InvalidInput, "'never'"),
         ({"objective": lambda m, b: (torch.zeros(()), {})}, InvalidInput, "no loss"),
         ({"objective": lambda m, b: (m(b.images), {})}, InvalidInput, "no loss"),
         (
@@ -261,6 +262,33 @@ def test_a_signal_saves_and_says_how_to_resume(tmp_path, kind, step):
         {**entry, "seconds": 0} for entry in expected.history
     ]
     torch.testing.assert_close(other.state_dict(), whole.state_dict(), rtol=0, atol=0)
+
+
+def test_a_signal_in_the_last_step_is_not_lost(tmp_path):
+    def stopping(model, batch):
+        if batch.step == 7:
+            os.kill(os.getpid(), signal.SIGINT)
+        return CrossEntropy()(model, batch)
+
+    with pytest.raises(TrainingInterrupted, match="at step 8 of 8"):
+        fit(model_of(), stopping, source_of(), RECIPE, checkpoint=tmp_path)
+    assert fit(model_of(), stopping, source_of(), RECIPE, checkpoint=tmp_path).steps == 8
+
+
+def test_an_explosion_under_frozen_statistics_names_them(tmp_path):
+    recipe = Recipe(epochs=50, batch_size=16, lr=1e-3, schedule="constant", batchnorm="frozen")
+    with pytest.raises(TrainingDiverged, match="divergence=100 times") as caught:
+        fit(model_of(), Poisonous(20, 1e6), source_of(), recipe)
+    assert 'batchnorm="train"' in str(caught.value)
+
+
+def test_a_scalar_called_loss_does_not_hide_the_loss():
+    def hiding(model, batch):
+        loss, _ = CrossEntropy()(model, batch)
+        return loss * float("nan"), {"loss": 0.0}
+
+    with pytest.raises(TrainingDiverged):
+        fit(model_of(), hiding, source_of(), RECIPE)
 
 
 def test_without_a_folder_an_interruption_says_that_nothing_is_saved():

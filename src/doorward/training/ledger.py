@@ -59,7 +59,8 @@ class Ledger:
         self, step: int, rows: int, loss: Tensor, scalars: Mapping[str, Tensor | float]
     ) -> None:
         """Note a step; nothing is read from the device."""
-        self._pending.append((step, rows, {"loss": loss, **scalars}))
+        # A scalar that is called "loss" must not stand in for the one that is judged.
+        self._pending.append((step, rows, {"loss": loss} | dict(scalars) | {"loss": loss}))
 
     def __len__(self) -> int:
         """Steps that are noted and not settled yet."""

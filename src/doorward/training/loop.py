@@ -100,6 +100,8 @@ def fit(
         StorageFailed: a checkpoint could not be written; the one before is intact.
         BadFile: the checkpoint to resume from is damaged.
     """
+    if validate not in ("epoch", "end"):
+        raise InvalidInput(f"validate is {validate!r}", why="'epoch' and 'end' are known")
     objective = _objective(objective, recipe)
     folder = _folder(checkpoint, checkpoint_every)
     recipe.steps(len(source))
@@ -153,6 +155,7 @@ def fit(
             environment=environment(),
         )
         run.finish(result)
+        run.obey_late()
         return result
     finally:
         model.zero_grad(set_to_none=True)

@@ -127,6 +127,7 @@ class Run:
         )
         bar = progress_bar(enabled=progress and main, steps=self.steps, done=state.step)
         with bar as show, Interruption() as stop:
+            self.stop = stop
             while state.step < self.steps:
                 self._epoch(show, stop)
                 last = state.step == self.steps
@@ -164,6 +165,11 @@ class Run:
     def finish(self, result: FitResult) -> None:
         """Write the last checkpoint: the final weights and the result."""
         self._write(self.state.tensors(final=True), {"result": result.to_dict()})
+
+    def obey_late(self) -> None:
+        """Answer a signal that came in the last step or after it: the caller must not miss it."""
+        if agree(self.fabric, self.stop.requested):
+            raise interrupted_at(self.state.step, self.steps, self.storage.folder)
 
     def _epoch(self, show: Show, stop: Interruption) -> None:
         state = self.state

@@ -7,6 +7,7 @@ training diverged at step 120 of 400: the loss is nan (learning rate 0.4). Lower
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -58,9 +59,14 @@ def diverged_at(
 ) -> TrainingDiverged:
     """The error for a run whose loss or weights are beyond repair (`step` counts from 0)."""
     found = f"the loss is {fault.loss:.4g}" if fault else "the loss or a weight is not finite"
+    if fault and math.isfinite(fault.loss):
+        found += f", past the limit of divergence={recipe.divergence:g} times the first loss"
     remedies = [f"lower lr (try {recipe.lr / 10:.2g})", "lengthen warmup"]
     if recipe.clip_norm is None:
         remedies.append("set clip_norm=1.0")
+    if recipe.batchnorm == "frozen":
+        # Nothing then rescales activations that grow with the weights.
+        remedies.append('let BatchNorm follow (batchnorm="train" or "clean-only")')
     if recipe.precision != "fp32":
         remedies.append('try precision="fp32"')
     return TrainingDiverged(
