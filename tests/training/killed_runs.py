@@ -2,7 +2,7 @@
 
 Run by test_resume.py in a process of its own, because it forks before PyTorch starts threads:
 
-    python killed_runs.py FOLDER        -> one JSON line per case
+    python killed_runs.py FOLDER CASE... -> one JSON line per case
 """
 
 import dataclasses
@@ -32,7 +32,7 @@ BASE = Recipe(
 
 CASES: dict[str, tuple[Recipe, int | None]] = {
     "sgd-onecycle": (BASE, None),
-    "sgd-every-step": (BASE, 1),
+    "sgd-ema-every-step": (dataclasses.replace(BASE, ema=0.9), 1),
     "adamw-cosine-ema": (
         dataclasses.replace(BASE, optimizer="adamw", lr=1e-3, schedule="cosine", ema=0.9),
         3,
@@ -186,8 +186,8 @@ def say(report: dict[str, object]) -> None:
     sys.stdout.flush()
 
 
-def main(root: Path) -> None:
-    for case in CASES:
+def main(root: Path, cases: list[str]) -> None:
+    for case in cases:
         whole = root / f"{case}-whole"
         folders = [root / f"{case}-{kind}" for kind in ("steps", "moment", "writing")]
         for folder in (whole, *folders):
@@ -196,9 +196,9 @@ def main(root: Path) -> None:
         say(at_steps(case, folders[0], whole))
         if case == "adamw-cosine-ema":
             say(at_any_moment(case, folders[1], whole))
-        if case == "sgd-every-step":
+        if case == "sgd-ema-every-step":
             say(while_writing(case, folders[2], whole))
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main(Path(sys.argv[1]), sys.argv[2:])

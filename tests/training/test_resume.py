@@ -18,27 +18,37 @@ from doorward.errors import BadFile, InvalidInput, MissingData, StorageFailed
 from doorward.training import CrossEntropy, Recipe, fit
 from doorward.training.checkpoints import has_checkpoint, read_checkpoint, write_checkpoint
 
+DEFAULT = ("sgd-ema-every-step", "adamw-cosine-ema")
+SLOW = ("sgd-onecycle", "adam-step-clip", "frozen-contiguous", "bf16-fraction-of-epochs")
 
-@pytest.fixture(scope="module")
-def killed(tmp_path_factory):
+
+def run_and_kill(cases, folder):
     script = Path(__file__).with_name("killed_runs.py")
     done = subprocess.run(
-        [sys.executable, script, tmp_path_factory.mktemp("killed")],
+        [sys.executable, script, folder, *cases],
         capture_output=True, text=True, timeout=250,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     return {report["case"]: report for report in map(json.loads, done.stdout.splitlines())}
 
 
-CASES = [
-    "sgd-onecycle", "sgd-every-step", "adamw-cosine-ema", "adam-step-clip", "frozen-contiguous",
-    "bf16-fraction-of-epochs",
-]  # fmt: skip
+@pytest.fixture(scope="module")
+def killed(tmp_path_factory):
+    return run_and_kill(DEFAULT, tmp_path_factory.mktemp("killed"))
 
 
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("case", DEFAULT)
 def test_killed_at_steps_the_weights_are_bitwise_those_of_a_whole_run(killed, case):
-    report = killed[case]
+    check_report(killed[case])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("case", SLOW)
+def test_killed_at_steps_under_other_recipes(case, tmp_path):
+    check_report(run_and_kill([case], tmp_path)[case])
+
+
+def check_report(report):
     assert report["kills"] == 4
     assert report["finished"]
     assert report["resumed_from"] > 0
@@ -53,7 +63,7 @@ def test_killed_at_any_moment(killed):
 
 
 def test_killed_while_files_are_put_in_place(killed):
-    report = killed["sgd-every-step-while-writing"]
+    report = killed["sgd-ema-every-step-while-writing"]
     assert report["kills"] >= 8
     assert report["finished"]
     assert report["same"]
