@@ -82,6 +82,14 @@ def test_a_streamed_set_is_chosen_from_like_one_in_memory(photos):
     assert stream.sample(4, seed=0).counts().sum() == 4
 
 
+@pytest.mark.parametrize("indices", [[], [999], [-1], [0.5], torch.ones(3, dtype=torch.bool)])
+def test_a_streamed_subset_refuses_what_one_in_memory_refuses(photos, indices):
+    source = load_folder(photos, size=8, stream=True)
+    for one in (source, source.in_memory()):
+        with pytest.raises(InvalidInput):
+            one.subset(indices)
+
+
 @pytest.mark.parametrize("workers", [0, 1])
 def test_an_error_in_a_worker_arrives_whole(photos, workers):
     source = StreamedImages(

@@ -65,7 +65,7 @@ def test_subset_by_positions_and_by_mask():
     assert torch.equal(data.subset(mask).images, data.images[mask])
 
 
-@pytest.mark.parametrize("indices", [[], [10], [-1], torch.zeros(10, dtype=torch.bool)])
+@pytest.mark.parametrize("indices", [[], [10], [-1], [0.5], torch.zeros(10, dtype=torch.bool)])
 def test_subset_refuses(indices):
     with pytest.raises(InvalidInput):
         make().subset(indices)

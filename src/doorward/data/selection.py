@@ -27,6 +27,7 @@ __all__ = ["Selection", "sample_indices", "split_indices"]
 class Selection(ABC):
     """Mix-in: what can be chosen from labelled images, given `labels`, `classes` and `subset`."""
 
+    name: str
     labels: Tensor
     classes: tuple[str, ...]
 
@@ -66,6 +67,29 @@ class Selection(ABC):
             seed: decides which image goes where.
         """
         return tuple(self.subset(part) for part in split_indices(self.labels, parts, seed=seed))
+
+    def _positions(self, indices: Tensor | Sequence[int]) -> Tensor:
+        """Positions (int64) or a bool mask as positions, checked, on the device of the labels."""
+        positions = torch.as_tensor(indices, device=self.labels.device)
+        if positions.dtype == torch.bool:
+            if positions.shape != self.labels.shape:
+                raise InvalidInput(
+                    f"a mask of shape {tuple(positions.shape)} does not fit {len(self)} images"
+                )
+            positions = positions.nonzero().flatten()
+        positions = positions.flatten()
+        if len(positions) == 0:
+            raise InvalidInput(f"{self.name}: no images are selected")
+        if positions.is_floating_point():
+            raise InvalidInput(f"{self.name}: positions are {positions.dtype}, not whole numbers")
+        positions = positions.long()
+        low, high = int(positions.min()), int(positions.max())
+        if low < 0 or high >= len(self):
+            raise InvalidInput(
+                f"{self.name}: index {low if low < 0 else high} is out of range",
+                why=f"there are {len(self)} images, numbered from 0",
+            )
+        return positions
 
     def _class_number(self, wanted: int | str) -> int:
         if isinstance(wanted, str):

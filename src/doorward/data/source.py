@@ -186,25 +186,6 @@ class ImageData(Selection):
         state.update(self.images.cpu().contiguous().numpy().data)
         return state.hexdigest()
 
-    def _positions(self, indices: Tensor | Sequence[int]) -> Tensor:
-        positions = torch.as_tensor(indices, device=self.device)
-        if positions.dtype == torch.bool:
-            if positions.shape != self.labels.shape:
-                raise InvalidInput(
-                    f"a mask of shape {tuple(positions.shape)} does not fit {len(self)} images"
-                )
-            positions = positions.nonzero().flatten()
-        positions = positions.flatten().long()
-        if len(positions) == 0:
-            raise InvalidInput(f"{self.name}: no images are selected")
-        low, high = int(positions.min()), int(positions.max())
-        if low < 0 or high >= len(self):
-            raise InvalidInput(
-                f"{self.name}: index {low if low < 0 else high} is out of range",
-                why=f"there are {len(self)} images, numbered from 0",
-            )
-        return positions
-
 
 def _check_images(images: Tensor) -> None:
     if images.dtype != torch.uint8:

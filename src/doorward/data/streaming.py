@@ -109,7 +109,7 @@ class StreamedImages(Selection):
 
     def subset(self, indices: Tensor | Sequence[int]) -> Self:
         """The images at `indices` (int64 positions or a bool mask), in that order."""
-        positions = torch.arange(len(self))[torch.as_tensor(indices)].tolist()
+        positions = self._positions(indices).tolist()
         smaller = replace(
             self.listing,
             paths=tuple(self.listing.paths[position] for position in positions),

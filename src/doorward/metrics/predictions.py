@@ -10,42 +10,19 @@ The model is put into evaluation mode for the call and left as it was found.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Literal
 
 import torch
 from torch import Tensor, nn
 
 from doorward.errors import InvalidInput, ModelUnsuitable
+from doorward.models.modes import evaluating
 
 if TYPE_CHECKING:
     from doorward.data import ImageSource
 
 __all__ = ["accuracy", "evaluating", "expected_calibration_error", "predict"]
-
-
-@contextmanager
-def evaluating(model: nn.Module) -> Iterator[nn.Module]:
-    """Put a model into evaluation mode for a block, then give every module its own mode back.
-
-    Modules are restored one by one, because a model in training may hold parts in evaluation
-    mode (frozen BatchNorm), which a plain ``model.train()`` would wake up.
-
-    >>> model = nn.Sequential(nn.Dropout(), nn.Linear(2, 2)).train()
-    >>> with evaluating(model):
-    ...     model[0].training
-    False
-    >>> model[0].training
-    True
-    """
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
-        yield model
-    finally:
-        for module, mode in modes:
-            module.training = mode
 
 
 def predict(

@@ -76,7 +76,7 @@ class Classifier(nn.Module):
         self.body = body
         self.head = head
         self.classes = class_names(classes)
-        self.input_shape = input_shape
+        self.input_shape = tuple(input_shape)
         self.architecture = architecture
         self.options = dict(options or {})
         self.mean = _per_channel("mean", mean, 0.5, input_shape[0])
