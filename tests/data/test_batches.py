@@ -143,3 +143,12 @@ def test_cuda_gives_what_the_cpu_gives():
         assert gpu.indices.is_cuda
         assert torch.equal(cpu.images, gpu.images.cpu())
         assert torch.equal(cpu.indices, gpu.indices.cpu())
+
+
+def test_a_set_too_large_for_the_gpu_stays_where_it_is(monkeypatch):
+    source, asked = load("digits", split="test"), []
+    monkeypatch.setattr(ImageData, "to", lambda self, device: asked.append(device) or self)
+    for free, moved in ((source.images.nbytes, 0), (3 * source.images.nbytes, 1)):
+        monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _, free=free: (free, free))
+        assert Batches(source, 64, device="cuda").source is source
+        assert len(asked) == moved

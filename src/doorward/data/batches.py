@@ -63,7 +63,9 @@ class Batches:
     """The batches of a source, epoch by epoch.
 
     Args:
-        source: where images come from. An `ImageData` is moved to `device` once, as uint8.
+        source: where images come from. An `ImageData` is moved to `device` once, as uint8; one
+            that needs more than half of a GPU's free memory stays where it is, and its batches
+            are sent one by one.
         batch_size: images per step, over all processes.
         seed: of order and augmentation.
         augment: random changes; None for none.
@@ -91,7 +93,7 @@ class Batches:
         device: torch.device | str | None = None,
     ) -> None:
         self.device = torch.device(device) if device is not None else source.labels.device
-        self.source = source.to(self.device) if isinstance(source, ImageData) else source
+        self.source = _placed(source, self.device)
         self.batch_size, self.seed, self.shuffle = batch_size, seed, shuffle
         self.augment = augment or Augment.none()
         self.rank, self.world_size = rank, world_size
@@ -164,3 +166,13 @@ class Batches:
             epoch=epoch,
             size_global=size,
         )
+
+
+def _placed(source: ImageSource, device: torch.device) -> ImageSource:
+    if not isinstance(source, ImageData):
+        return source
+    if device.type == "cuda" and source.device != device:
+        free, _ = torch.cuda.mem_get_info(device)
+        if source.images.nbytes > free / 2:  # the other half is the network's
+            return source
+    return source.to(device)
