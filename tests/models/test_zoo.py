@@ -202,3 +202,9 @@ def test_a_classifier_describes_itself() -> None:
     model = create("resnet8", classes=["a", "b"], width=4)
     assert "architecture='resnet8', input_shape=(3, 32, 32), num_classes=2" in repr(model)
     assert model.options == {"width": 4}
+
+
+def test_an_input_shape_may_be_a_list() -> None:
+    body = nn.Sequential(nn.Flatten())
+    model = Classifier(body, nn.Linear(12, 2), classes=["a", "b"], input_shape=[3, 2, 2])
+    assert model(torch.rand(1, 3, 2, 2)).shape == (1, 2)
