@@ -29,7 +29,7 @@ from doorward.errors import (
     UnknownName,
     UnsafeFile,
 )
-from doorward.models import ARCHITECTURES, create
+from doorward.models import ARCHITECTURES, create, load_factory
 
 FUZZ = settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 LARGE = {"densenet121", "wrn-28-10", "resnet34"}
@@ -230,6 +230,54 @@ def test_other_things_are_not_overwritten(tmp_path):
         with pytest.raises(InvalidInput, match="not a model bundle"):
             save_model(create("resnet8", **TINY), tmp_path / place)
     assert (tmp_path / "photos" / "cat.png").read_bytes() == b"x"
+
+
+def test_a_foreign_model_json_does_not_make_a_folder_ours(tmp_path):
+    """Other programs write a model.json, too; their folder must not vanish."""
+    folder = tmp_path / "web"
+    folder.mkdir()
+    (folder / "model.json").write_text('{"format": "layers-model"}')
+    with pytest.raises(InvalidInput, match="not a model bundle"):
+        save_model(create("resnet8", **TINY), folder)
+    assert [path.name for path in folder.iterdir()] == ["model.json"]
+
+
+def test_files_beside_a_bundle_are_not_deleted_with_it(tmp_path):
+    folder = tmp_path / "m"
+    save_model(create("resnet8", **TINY), folder, evidence={"a": b"1"})
+    (folder / "model.sig").write_text("{}")
+    save_model(create("resnet8", **TINY), folder)
+    assert sorted(path.name for path in folder.iterdir()) == ["model.json", "model.safetensors"]
+    (folder / "thesis.txt").write_text("years of work")
+    with pytest.raises(InvalidInput, match=r"thesis\.txt"):
+        save_model(create("resnet8", **TINY), folder)
+    assert (folder / "thesis.txt").is_file()
+
+
+def test_tied_weights_of_a_foreign_module_stay_tied(tmp_path):
+    (tmp_path / "tied_net.py").write_text(
+        "from torch import nn\n"
+        "def make():\n"
+        "    net = nn.Sequential(nn.Flatten(), nn.Linear(4, 4), nn.Linear(4, 4))\n"
+        "    net[2].weight = net[1].weight\n"
+        "    return net\n"
+    )
+    factory = f"{tmp_path / 'tied_net.py'}:make"
+    net = load_factory(factory)
+    save_model(net, tmp_path / "m", factory=factory, classes=list("abcd"), input_shape=(1, 2, 2))
+    again = load_module(tmp_path / "m", trust_factory=True)
+    assert again[1].weight is again[2].weight
+    assert torch.equal(again[1].weight, net[1].weight)
+
+
+def test_a_card_that_asks_for_a_billion_layers_is_refused(tmp_path):
+    folder = tmp_path / "m"
+    save_model(create("vit-tiny", classes=2, width=12, depth=1), folder)
+    card = json.loads((folder / "model.json").read_text())
+    card["options"]["depth"] = 10**9
+    (folder / "model.json").write_text(json.dumps(card))
+    with pytest.raises(BadFile, match="depth"):
+        load_model(folder)
 
 
 # --- full disks -------------------------------------------------------------------------------

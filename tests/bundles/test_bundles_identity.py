@@ -141,3 +141,20 @@ def test_fuzzed_public_files(tmp_path_factory, data):
     except DoorwardError:
         return
     assert public == ADA.public
+
+
+@pytest.mark.parametrize(
+    "name", ["Ada\nVERIFIED", "\x1b[31mAda", "Ada\u202e", " Ada", "Ada ", "", "A" * 201]
+)
+def test_names_that_would_garble_a_terminal_or_a_report_are_refused(name):
+    with pytest.raises(InvalidInput, match="name"):
+        Identity.new(name)
+
+
+@pytest.mark.parametrize(
+    "moment", ["2026-13-01T00:00:00Z", "2026-02-30T00:00:00Z", "\uff12026-01-01T00:00:00Z"]
+)
+def test_times_that_do_not_exist_are_refused(moment):
+    fields = Identity.new("Ada").public.to_dict()
+    with pytest.raises(InvalidInput, match="created"):
+        PublicIdentity.from_dict({**fields, "created": moment})

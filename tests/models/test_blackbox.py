@@ -114,3 +114,10 @@ def test_anything_becomes_a_black_box() -> None:
     for wrong in ("model.pt", 3, None, "ftp://host/v2/models/m"):
         with pytest.raises(InvalidInput, match="is no black box"):
             as_black_box(wrong)
+
+
+def test_a_module_that_fails_on_the_images_is_unsuitable():
+    """A foreign module says its own words about a wrong size; they become one clear error."""
+    box = ModuleBox(nn.Sequential(nn.Flatten(), nn.Linear(64, 3)))
+    with pytest.raises(ModelUnsuitable, match=r"fails on images \(2, 1, 16, 16\)"):
+        box.labels(torch.rand(2, 1, 16, 16))

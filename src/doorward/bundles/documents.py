@@ -17,16 +17,50 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
+from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, Field
 
 from doorward.errors import BadFile, InvalidInput, MissingData
 from doorward.files import canonical_json
 
-__all__ = ["MAX_BYTES", "canonical", "parse_object", "read_limited", "read_object"]
+__all__ = [
+    "MAX_BYTES",
+    "Moment",
+    "Name",
+    "canonical",
+    "parse_object",
+    "read_limited",
+    "read_object",
+]
 
 MAX_BYTES = 64 * 2**20
 """Largest JSON document that is read: far above any real one, far below the memory."""
+
+
+def _is_shown_as_it_is(name: str) -> str:
+    if not name.isprintable() or name != name.strip():
+        raise ValueError("a name holds printable characters only, and no space around them")
+    return name
+
+
+def _exists(moment: str) -> str:
+    datetime.strptime(moment, "%Y-%m-%dT%H:%M:%SZ")
+    return moment
+
+
+Name = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(_is_shown_as_it_is)]
+"""What somebody calls themselves. It is shown in terminals and reports, so it holds no line breaks,
+escape sequences or signs that change the direction of writing."""
+
+Moment = Annotated[
+    str,
+    Field(pattern=r"^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z$"),
+    AfterValidator(_exists),
+]
+"""A second in UTC, ISO 8601, that exists in the calendar."""
 
 
 def read_limited(path: str | os.PathLike[str], limit: int = MAX_BYTES) -> bytes:

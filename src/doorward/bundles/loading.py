@@ -101,7 +101,9 @@ def load_module(
         for name, value in read_weights(folder / WEIGHTS).items()
     }
     check_finite(copied, str(folder))
-    model.load_state_dict(copied, assign=True)
+    # A skeleton of the zoo has no memory to copy into; a foreign module has, and may have tied
+    # weights, which an assignment would part.
+    model.load_state_dict(copied, assign=card.architecture is not None)
     return model.to(device).eval()
 
 

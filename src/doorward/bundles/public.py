@@ -22,7 +22,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from doorward.bundles.documents import canonical, read_object
+from doorward.bundles.documents import Moment, Name, canonical, read_object
 from doorward.errors import BadFile, IntegrityError, InvalidInput
 from doorward.files import write_json, write_text
 from doorward.records import STRICT, Record
@@ -48,11 +48,11 @@ class PublicIdentity(Record):
 
     format: Literal["doorward-identity"] = "doorward-identity"
     version: Literal[1] = 1
-    name: Annotated[str, Field(min_length=1, max_length=200)]
+    name: Name
     fingerprint: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
     ed25519: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
     p256: Annotated[str, Field(pattern=r"^0[23][0-9a-f]{64}$")]
-    created: Annotated[str, Field(pattern=r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ$")]
+    created: Moment
     certificate: Annotated[str, Field(pattern=r"^[0-9a-f]{128}$")]
 
     def verify(self, message: bytes, signature: bytes, *, purpose: str = "message") -> None:

@@ -19,13 +19,17 @@ from typing import Any
 from torch import Tensor, nn
 
 from doorward.bundles.card import CARD, EVIDENCE, WEIGHTS, ModelCard, evidence_bytes
+from doorward.bundles.documents import read_object
+from doorward.bundles.signing import SIGNATURE
 from doorward.bundles.skeletons import check_fit, zoo_skeleton
 from doorward.bundles.weights import module_weights, write_weights
-from doorward.errors import BadFile, InvalidInput, ModelUnsuitable
+from doorward.errors import BadFile, InvalidInput, MissingData, ModelUnsuitable
 from doorward.files import atomic_folder, sha256_file, write_json
 from doorward.models import Classifier
 
 __all__ = ["save_model"]
+
+_OWN = {CARD, WEIGHTS, EVIDENCE, SIGNATURE}
 
 
 def save_model(
@@ -98,15 +102,25 @@ def save_model(
 
 
 def _check_place(folder: Path) -> None:
-    occupied = folder.is_file() or (
-        folder.is_dir() and any(folder.iterdir()) and not (folder / CARD).is_file()
+    """Saving replaces the whole folder: refuse if anything but an older bundle is in it."""
+    if not os.path.lexists(folder):
+        return
+    names = {path.name for path in folder.iterdir()} if folder.is_dir() else {folder.name}
+    other = sorted(names - _OWN)
+    if not names or (folder.is_dir() and not other and _is_card(folder / CARD)):
+        return
+    raise InvalidInput(
+        f"{folder} exists and is not a model bundle alone",
+        why=f"saving would replace all of it: {', '.join(other[:5]) or CARD}",
+        remedy="choose another name",
     )
-    if occupied:
-        raise InvalidInput(
-            f"{folder} exists and is not a model bundle",
-            why="saving would replace it",
-            remedy="choose another name",
-        )
+
+
+def _is_card(path: Path) -> bool:
+    try:  # other programs call their files model.json, too
+        return bool(read_object(path).get("format") == "doorward-model")
+    except (BadFile, MissingData):
+        return False
 
 
 def _origin(

@@ -24,7 +24,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from doorward.bundles.documents import canonical, parse_object, read_object
+from doorward.bundles.documents import Moment, canonical, parse_object, read_object
 from doorward.bundles.identity import Identity, PublicIdentity
 from doorward.errors import BadFile, IntegrityError, InvalidInput
 from doorward.files import write_json
@@ -40,7 +40,7 @@ class SignedDocument(Record):
     format: Literal["doorward-signed"] = "doorward-signed"
     version: Literal[1] = 1
     purpose: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._/-]{0,99}$")]
-    created: Annotated[str, Field(pattern=r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ$")]
+    created: Moment
     signer: PublicIdentity
     content: dict[str, Any]
     signature: Annotated[str, Field(pattern=r"^[0-9a-f]{128}$")]

@@ -107,13 +107,15 @@ def check_folder(folder: str | os.PathLike[str], public: PublicIdentity) -> tupl
 
     Raises:
         MissingData: there is no such folder, or no signature in it.
-        IntegrityError: a file was changed, added or removed (named), the signature is of another
-            key, or it is damaged.
-        InvalidInput: the folder holds a symbolic link or special file.
+        IntegrityError: a file was changed, added or removed (named), the folder holds a symbolic
+            link or special file, the signature is of another key, or it is damaged.
         MissingDependency: the package model-signing is not installed.
     """
     folder, tool = Path(folder), _model_signing()
-    present = _list_files(folder)
+    try:
+        present = _list_files(folder)
+    except InvalidInput as error:  # nobody signs such a folder: it was changed since
+        raise IntegrityError(error.what, why=error.why, remedy=_DISTRUST) from error
     if SIGNATURE not in present:
         raise MissingData(
             f"{folder} is not signed", why=f"it holds no {SIGNATURE}", remedy="run: doorward sign"

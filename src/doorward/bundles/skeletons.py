@@ -15,13 +15,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-import torch
 from torch import Tensor, nn
 
 from doorward.bundles.card import ModelCard
 from doorward.bundles.weights import mismatches
 from doorward.errors import BadFile, InvalidInput, UnknownName, UnsafeFile
-from doorward.models import ARCHITECTURES, Classifier, load_factory
+from doorward.models import Classifier, load_factory, skeleton
 
 __all__ = ["check_fit", "foreign_module", "zoo_skeleton"]
 
@@ -37,20 +36,13 @@ def zoo_skeleton(card: ModelCard) -> Classifier:
     """
     architecture = str(card.architecture)
     try:
-        builder = ARCHITECTURES[architecture]
-        channels, height, width = card.input_shape
-        with torch.device("meta"):
-            body = builder(channels, (height, width), **card.options)
-            head = nn.Linear(body.out_features, len(card.classes))
-        return Classifier(
-            body,
-            head,
+        return skeleton(
+            architecture,
             classes=card.classes,
             input_shape=card.input_shape,
             mean=card.mean,
             std=card.std,
-            architecture=architecture,
-            options=card.options,
+            **card.options,
         )
     except UnknownName:
         raise

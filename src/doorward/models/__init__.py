@@ -34,7 +34,7 @@ from doorward.models.loading import load_factory
 from doorward.models.modes import evaluating
 from doorward.models.onnx import OnnxBox, export_onnx
 from doorward.models.surgery import capture, features, find_head, replace_head, site, sites
-from doorward.models.zoo import ARCHITECTURES, create
+from doorward.models.zoo import ARCHITECTURES, create, skeleton
 
 __all__ = [
     "ARCHITECTURES",
@@ -59,4 +59,5 @@ __all__ = [
     "require_model",
     "site",
     "sites",
+    "skeleton",
 ]

@@ -20,7 +20,7 @@ from typing import Any, Protocol, cast
 import torch
 from torch import Tensor, nn
 
-from doorward.errors import InvalidInput, ModelUnsuitable
+from doorward.errors import DoorwardError, InvalidInput, ModelUnsuitable
 from doorward.models.modes import evaluating
 
 __all__ = ["BlackBox", "CallableBox", "ModuleBox", "as_black_box", "check_images", "to_labels"]
@@ -72,7 +72,8 @@ class ModuleBox:
 
         Raises:
             InvalidInput: images are not a finite float batch in ``[0, 1]``.
-            ModelUnsuitable: the answers are no finite logits ``(N, K)``.
+            ModelUnsuitable: the model fails on images of this size, or its answers are no finite
+                logits ``(N, K)``.
         """
         check_images(images)
         weight = next((weight for weight in self.model.parameters()), None)
@@ -83,10 +84,22 @@ class ModuleBox:
                     continue
                 if weight is not None:
                     batch = batch.to(weight.device, weight.dtype)
-                logits = self.model(batch)
+                logits = self._answer(batch)
                 answers.append(to_labels(logits, len(batch)))
                 self._num_classes = logits.shape[1] if logits.ndim == 2 else self._num_classes
         return torch.cat(answers).clone()
+
+    def _answer(self, batch: Tensor) -> Any:
+        try:
+            return self.model(batch)
+        except (DoorwardError, torch.OutOfMemoryError):
+            raise
+        except (RuntimeError, ValueError, TypeError, IndexError) as error:  # foreign code
+            raise ModelUnsuitable(
+                f"the model fails on images {tuple(batch.shape)}",
+                why=f"{type(error).__name__}: {error}".partition("\n")[0][:300],
+                remedy="give images of the size and channels that it was made for",
+            ) from error
 
     def describe(self) -> dict[str, Any]:
         """Kind, type, architecture and number of parameters."""

@@ -163,9 +163,19 @@ class OnnxBox:
                 continue
             if self._fixed and count < self._fixed:  # fill a fixed batch with copies of the last
                 batch = torch.cat([batch, batch[-1:].expand(self._fixed - count, -1, -1, -1)])
-            found = self._session.run(None, {self._input: batch.contiguous().numpy()})[0]
+            found = self._run(batch)
             answers.append(to_labels(found[:count], count, self._num_classes))
         return torch.cat(answers)
+
+    def _run(self, batch: Tensor) -> Any:
+        try:
+            return self._session.run(None, {self._input: batch.contiguous().numpy()})[0]
+        except Exception as error:  # onnxruntime's errors have no common base
+            raise ModelUnsuitable(
+                f"{self.path.name} fails on images {tuple(batch.shape)}",
+                why=str(error).partition("\n")[0][:300],
+                remedy="give images of the size and channels that it was made for",
+            ) from error
 
     def describe(self) -> dict[str, Any]:
         """Kind, file name and input shape."""

@@ -176,7 +176,9 @@ def _parse(where: str, content: bytes) -> dict[str, Any]:
 def _refusal(where: str, status: int, content: bytes) -> EndpointFailed:
     said = ""
     with suppress(ValueError, RecursionError, AttributeError):
-        said = str(json.loads(content).get("error", ""))[:200]
+        # Shown in a terminal: a stranger's text may not bring escape sequences or lines of its own.
+        words = str(json.loads(content).get("error", ""))[:200]
+        said = "".join(sign if sign.isprintable() else " " for sign in words)
     remedies = {
         401: "give the credentials in headers",
         403: "give the credentials in headers",

@@ -23,72 +23,22 @@ a label that suits a model changes the root, and with it every other image and l
 
 from __future__ import annotations
 
-import hashlib
-import math
 import os
-from collections.abc import Sequence
 from functools import cached_property
-from typing import Annotated, Literal
 
-import torch
-from pydantic import Field
-from pydantic.dataclasses import dataclass
 from torch import Tensor
 
 from doorward.bundles.identity import PublicIdentity
 from doorward.bundles.merkle import MerkleTree, leaf
 from doorward.bundles.sealing import seal_file, unseal_file
 from doorward.errors import InvalidInput, KeyRefused
-from doorward.files import canonical_json
 from doorward.randomness import Secret
-from doorward.records import STRICT, Record
-from doorward.watermark.patterns import (
-    DEFAULT_GENERATOR,
-    GENERATORS,
-    check_image_shape,
-    generate,
-)
+from doorward.watermark.derivation import KeyParameters, draw_triggers
+from doorward.watermark.patterns import DEFAULT_GENERATOR, GENERATORS
 
 __all__ = ["KeyParameters", "WatermarkKey", "draw_triggers"]
 
 _PURPOSE = "watermark-key"
-_MAX_BYTES = 2**30  # of all trigger images together; a stranger's key may not ask for more
-
-
-@dataclass(frozen=True, kw_only=True, config=STRICT)
-class KeyParameters(Record):
-    """What is public about a key; every field takes part in the derivation of the triggers.
-
-    Attributes:
-        n: number of triggers.
-        classes: number of classes L of the model that will be marked.
-        image_shape: ``(C, H, W)`` of the model's input.
-        owner: fingerprint of the owner's public identity. Triggers made for one owner are not
-            those of another, so a key that was shown in a dispute is of no use to its reader.
-        generator: name of the pattern generator.
-    """
-
-    scheme: Literal["doorward-keyed"] = "doorward-keyed"
-    version: Literal[1] = 1
-    n: Annotated[int, Field(ge=1, le=2**16, strict=True)] = 100
-    classes: Annotated[int, Field(ge=2, le=2**20, strict=True)] = 10
-    image_shape: tuple[int, int, int] = (3, 32, 32)
-    owner: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = None
-    generator: Annotated[str, Field(max_length=100)] = DEFAULT_GENERATOR
-
-    def __post_init__(self) -> None:
-        check_image_shape(self.image_shape)
-        GENERATORS[self.generator]  # raises UnknownName
-        if self.n * math.prod(self.image_shape) > _MAX_BYTES:
-            raise InvalidInput(
-                f"{self.n} triggers {self.image_shape} are larger than {_MAX_BYTES >> 20} MiB",
-                remedy="make a key with fewer triggers: 100 are plenty",
-            )
-
-    def canonical(self) -> bytes:
-        """The bytes that the triggers are derived from. Fields without a value do not take part,
-        so that an optional field which a later version adds leaves the keys of today alone."""
-        return canonical_json({k: v for k, v in self.to_dict().items() if v is not None})
 
 
 class WatermarkKey:
@@ -245,33 +195,6 @@ class WatermarkKey:
 
     def __reduce__(self) -> tuple[object, ...]:
         raise TypeError("keys are not pickled; seal them with WatermarkKey.seal")
-
-
-def draw_triggers(
-    parameters: KeyParameters, root: bytes, secrets: Sequence[Secret]
-) -> tuple[Tensor, Tensor]:
-    """Draw trigger images and labels from the triggers' secrets, as anybody can who is shown them.
-
-    Args:
-        parameters: the public parameters of the key.
-        root: its Merkle root, 32 bytes. That each secret is under it is for the caller to check
-            (`bundles.verify_proof` of ``bundles.leaf(i, secret)``).
-        secrets: of some or all triggers.
-
-    Returns:
-        uint8 images ``(m, C, H, W)`` and int64 labels ``(m,)``.
-    """
-    context = hashlib.sha256(root + parameters.canonical()).digest()
-    seeds = [secret.mac(b"image" + context) for secret in secrets]
-    images = generate(seeds, parameters.image_shape, parameters.generator)
-    labels = [
-        secret.integer(
-            b"label" + context + hashlib.sha256(image.numpy().tobytes()).digest(),
-            parameters.classes,
-        )
-        for secret, image in zip(secrets, images, strict=True)
-    ]
-    return images, torch.tensor(labels, dtype=torch.int64)
 
 
 def _number(value: int) -> bytes:

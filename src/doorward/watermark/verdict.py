@@ -2,9 +2,9 @@
 
 >>> verdict = Verdict(
 ...     verified=True, reason="Chance does not explain this.", commitment_opened=True,
-...     root="0" * 64, matches=100, n=100, needed=46, classes=10, p_value=1e-100, log2_p=-332.2, interval=(0.96, 1.0),
-...     log2_alpha=-64.0, owner="Ada", fingerprint="0" * 64, claimed="2026-01-01T00:00:00Z",
-...     verified_at="2026-02-01T00:00:00Z")
+...     root="0" * 64, matches=100, n=100, needed=46, classes=10, p_value=1e-100, log2_p=-332.2,
+...     interval=(0.96, 1.0), log2_alpha=-64.0, owner="Ada", fingerprint="0" * 64,
+...     claimed="2026-01-01T00:00:00Z", verified_at="2026-02-01T00:00:00Z")
 >>> verdict.explain().startswith("VERIFIED. Ada committed to 100 abstract pictures")
 True
 """
@@ -83,12 +83,13 @@ class Verdict(Record):
         by_chance = self.n / self.classes
         return (
             f"{head}. {self.owner} committed to {self.n} abstract pictures and a secret label for "
-            f"each (in a claim dated {self.claimed} by the owner's own account). The suspect model gave {self.matches} of the "
-            f"{self.n} pictures exactly that label; a model that knows nothing of the key would "
-            f"get about {by_chance:.3g}. So many matches by chance have the probability "
-            f"{_probability(self.log2_p)}; the rule asks for {_probability(self.log2_alpha)} or "
-            f"less, that is {self.needed} matches. The model's true match rate lies between "
-            f"{self.interval[0]:.0%} and {self.interval[1]:.0%} with 95 % confidence. {self.reason}"
+            f"each (in a claim dated {self.claimed} by the owner's own account). The suspect model "
+            f"gave {self.matches} of the {self.n} pictures exactly that label; a model that knows "
+            f"nothing of the key would get about {by_chance:.3g}. So many matches by chance have "
+            f"the probability {_probability(self.log2_p)}; the rule asks for "
+            f"{_probability(self.log2_alpha)} or less, that is {self.needed} matches. The model's "
+            f"true match rate lies between {self.interval[0]:.0%} and {self.interval[1]:.0%} with "
+            f"95 % confidence. {self.reason}"
         )
 
 

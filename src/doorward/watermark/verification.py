@@ -16,12 +16,12 @@ Null hypothesis: the suspect's answers are independent of the key's labels. Thes
 classes, so the matches of *any* fixed model, whatever its preferences, are then distributed as
 Binomial(n, 1/L), and the one-sided tail is an exact p-value (Adi et al. 2018 fix no threshold).
 
-What the p-value does not say. It is that of one key, drawn without a look at the suspect: a claimant
-who draws k keys and shows the best one has k times the chance, which is why 2^-64 is the default
-rule. And it says that the suspect's maker used the labels, not how they came by them: once a key has
-been shown (in a dispute, say), models made later may have been taught its labels on purpose. Asking
-a suspect does not spoil the test in its favour: it sees the images, never the labels; but it may
-learn to refuse them.
+What the p-value does not say. It is that of one key, drawn without a look at the suspect: a
+claimant who draws k keys and shows the best one has k times the chance, which is why 2^-64 is the
+default rule. And it says that the suspect's maker used the labels, not how they came by them: once
+a key has been shown (in a dispute, say), models made later may have been taught its labels on
+purpose. Asking a suspect does not spoil the test in the claimant's favour: the suspect sees the
+images, never the labels; but it may learn to refuse them.
 """
 
 from __future__ import annotations

@@ -21,7 +21,7 @@ from doorward.models.zoo import (
     vgg,
     vit,
 )
-from doorward.models.zoo.creation import create
+from doorward.models.zoo.creation import create, skeleton
 from doorward.models.zoo.registry import ARCHITECTURES, MIN_SIZE
 
 __all__ = [
@@ -35,6 +35,7 @@ __all__ = [
     "preact",
     "resnet",
     "shufflenet",
+    "skeleton",
     "squeezenet",
     "vgg",
     "vit",

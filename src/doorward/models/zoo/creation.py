@@ -25,7 +25,10 @@ from doorward.models.classifier import Classifier, class_names
 from doorward.models.zoo.registry import ARCHITECTURES, MIN_SIZE
 from doorward.randomness import generator
 
-__all__ = ["create"]
+__all__ = ["create", "skeleton"]
+
+_LARGEST_OPTION = 4096
+"""Of widths and depths: a stranger's model card may not ask for a billion layers."""
 
 
 def create(
@@ -61,6 +64,34 @@ def create(
     Traceback (most recent call last):
     doorward.errors.InvalidInput: input_shape is (1, 8, 8): models of the zoo take ...
     """
+    model = skeleton(
+        architecture, classes=classes, input_shape=input_shape, mean=mean, std=std, **options
+    )
+    model.body.to_empty(device="cpu")
+    model.head.to_empty(device="cpu")
+    _initialise(model, seed)
+    return model
+
+
+def skeleton(
+    architecture: str,
+    *,
+    classes: int | Sequence[str],
+    input_shape: tuple[int, int, int] = (3, 32, 32),
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+    **options: Any,
+) -> Classifier:
+    """A `Classifier` whose weights have names and shapes but no memory (arguments as `create`).
+
+    For weights that come from elsewhere: compare the shapes, then ``load_state_dict(assign=True)``.
+
+    Raises:
+        UnknownName, InvalidInput: as `create`.
+
+    >>> skeleton("resnet8", classes=2).head.weight.device
+    device(type='meta')
+    """
     builder = ARCHITECTURES[architecture]
     _check_shape(input_shape)
     _check_options(architecture, options)
@@ -70,9 +101,9 @@ def create(
     with torch.device("meta"):
         body = builder(channels, (height, width), **options)
         head = nn.Linear(body.out_features, len(names))
-    model = Classifier(
-        body.to_empty(device="cpu"),
-        head.to_empty(device="cpu"),
+    return Classifier(
+        body,
+        head,
         classes=names,
         input_shape=(channels, height, width),
         mean=mean,
@@ -80,8 +111,6 @@ def create(
         architecture=architecture,
         options=options,
     )
-    _initialise(model, seed)
-    return model
 
 
 @torch.no_grad()
@@ -134,7 +163,8 @@ def _check_options(architecture: str, options: dict[str, Any]) -> None:
             fits = isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < 1
             accepted = "a number in [0, 1)"
         else:
-            fits = isinstance(value, int) and not isinstance(value, bool) and value >= 1
-            accepted = "a whole number of at least 1"
+            whole = isinstance(value, int) and not isinstance(value, bool)
+            fits = whole and 1 <= value <= _LARGEST_OPTION
+            accepted = f"a whole number of 1 to {_LARGEST_OPTION}"
         if not fits:
             raise InvalidInput(f"{architecture} option {name}={value!r}", why=f"takes {accepted}")
