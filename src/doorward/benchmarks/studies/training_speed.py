@@ -66,15 +66,15 @@ def _grid(tier: str) -> Grid:
             methods=method,
             settings={
                 "cifar10, resnet8": _setting(
-                    "cifar10", "resnet8", {**sizes, "steps": 40, "plain_steps": 25}
+                    "cifar10", "resnet8", {**sizes, "steps": 40, "plain_steps": 15}
                 ),
                 "cifar10, resnet8, allocator left alone": _setting(
                     "cifar10",
                     "resnet8",
-                    {**sizes, "steps": 40, "plain_steps": 25, "keep_memory": False},
+                    {**sizes, "steps": 40, "plain_steps": 15, "keep_memory": False},
                 ),
                 "cifar10, resnet18": _setting(
-                    "cifar10", "resnet18", {**sizes, "steps": 6, "plain_steps": 6}
+                    "cifar10", "resnet18", {**sizes, "steps": 8, "plain_steps": 4}
                 ),
             },
             seeds=2,

@@ -51,12 +51,12 @@ def _grid(tier: str) -> Grid:
             "instead of 100.",
         )
     if tier == "cpu":
-        options = task("cifar10", "resnet8", epochs=6.0)
+        options = task("cifar10", "resnet8", epochs=4.0)
         return Grid(
             methods=_METHODS,
-            settings={"cifar10, resnet8, 6 epochs": {**options, "triggers": 100}},
+            settings={"cifar10, resnet8, 4 epochs": {**options, "triggers": 100}},
             seeds=2,
-            shrinks="ResNet-8 and 6 epochs instead of ResNet-18 and 60.",
+            shrinks="ResNet-8 and 4 epochs instead of ResNet-18 and 60.",
         )
     options = task("cifar10", "resnet18", epochs=60.0)
     return Grid(
