@@ -121,3 +121,9 @@ def test_a_module_that_fails_on_the_images_is_unsuitable():
     box = ModuleBox(nn.Sequential(nn.Flatten(), nn.Linear(64, 3)))
     with pytest.raises(ModelUnsuitable, match=r"fails on images \(2, 1, 16, 16\)"):
         box.labels(torch.rand(2, 1, 16, 16))
+
+
+def test_unsigned_64_bit_labels_are_labels():
+    assert to_labels(torch.tensor([1, 2], dtype=torch.uint64), 2).tolist() == [1, 2]
+    with pytest.raises(ModelUnsuitable, match="no class"):
+        to_labels(torch.tensor([1, 2**63], dtype=torch.uint64), 2)

@@ -228,6 +228,10 @@ def to_labels(answers: object, count: int, num_classes: int | None = None) -> Te
             why=f"labels (N,) or logits (N, K) are needed ({error})",
         ) from error
     if values.shape == (count,) and not values.is_floating_point() and values.dtype != torch.bool:
+        if (
+            values.dtype == torch.uint64
+        ):  # which knows no comparison; what is too large turns negative
+            values = values.to(torch.int64)
         outside = (values < 0) | (values >= (num_classes or 2**31))
         if outside.any():
             raise ModelUnsuitable(
