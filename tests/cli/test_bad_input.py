@@ -196,20 +196,18 @@ def test_ctrl_c_in_training(tmp_path, checkpoint):
 
 
 def _wait_for_training(process, folder: Path | None) -> None:
-    """Until the first checkpoint is there, or a while after the start when there is none."""
-    deadline = time.monotonic() + 60
-    if folder is None:
-        # PyTorch is loaded and steps are done: a handler of the training loop is in place.
-        while time.monotonic() < deadline and not _catches_sigint(process.pid):
-            time.sleep(0.1)
-        time.sleep(0.5)
-        return
-    while time.monotonic() < deadline and not (folder.is_dir() and any(folder.iterdir())):
+    """Until the training loop runs, and its first checkpoint is there if it writes any."""
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline:
         assert process.poll() is None, process.stderr.read()
+        saved = folder is None or (folder.is_dir() and any(folder.iterdir()))
+        if saved and _in_the_loop(process.pid):
+            break
         time.sleep(0.1)
+    time.sleep(0.3)
 
 
-def _catches_sigint(pid: int) -> bool:
+def _in_the_loop(pid: int) -> bool:
     """Whether SIGTERM is caught too, which only the training loop does."""
     status = Path(f"/proc/{pid}/status").read_text()
     caught = next(line for line in status.splitlines() if line.startswith("SigCgt"))

@@ -9,12 +9,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from doorward.cli.common import Json, Root, Seed, answer, note, table
+from doorward.cli.common import Json, Root, Seed, answer, table
 
 __all__ = ["group"]
 
@@ -81,10 +83,14 @@ def fetch(
     from doorward.data import data_root
     from doorward.data import fetch as fetch_set
 
-    note(f"Fetching {name} into {data_root(root)}")
-    fetch_set(name, root)
-    document = {"name": name, "root": str(data_root(root)), "available": True}
-    answer(document, as_json=as_json, lines=f"{name} is in {data_root(root)}")
+    with _download_bar() as show:
+        files = fetch_set(name, root, progress=show)
+    place = str(data_root(root))
+    answer(
+        {"name": name, "root": place, "downloaded": [str(path) for path in files]},
+        as_json=as_json,
+        lines=f"{name} is in {place}" + ("" if files else "; nothing had to be downloaded"),
+    )
 
 
 @group.command(epilog="Example: doorward data show digits --out digits.png")
@@ -135,3 +141,20 @@ def show(
             f"Picture: {out}",
         ],
     )
+
+
+@contextmanager
+def _download_bar() -> Iterator[Callable[[str, int, int | None], None]]:
+    from rich.console import Console
+    from rich.progress import DownloadColumn, Progress, TimeRemainingColumn, TransferSpeedColumn
+
+    columns = ("{task.description}", DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True)) as bar:
+        tasks: dict[str, Any] = {}
+
+        def show(name: str, done: int, total: int | None) -> None:
+            if name not in tasks:
+                tasks[name] = bar.add_task(name, total=total)
+            bar.update(tasks[name], completed=done, total=total)
+
+        yield show

@@ -160,8 +160,11 @@ def embed(
         import dataclasses
 
         net = open_model(str(into))
-        recipe = pretrained_recipe(make_recipe(data, net, quick=quick, seed=seed))
-        given = {name: value for name, value in changes.items() if value is not None}
+        known = make_recipe(data, net, quick=quick, seed=seed)
+        recipe = pretrained_recipe(known, images=len(train_set), n=opened.n)
+        given: dict[str, Any] = {
+            name: value for name, value in changes.items() if value is not None
+        }
         recipe = dataclasses.replace(recipe, **given)
     result = embed_mark(
         net,

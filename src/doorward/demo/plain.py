@@ -30,7 +30,7 @@ def tell(story: Story) -> Part:
         recipe_digest=recipe.digest(),
         metrics={"accuracy": accuracy},
     )
-    story.shelf["clean"] = model
+    story.shelf.update(clean=model, clean_accuracy=accuracy)
     images = len(story.test)
     low, high = clopper_pearson(round(accuracy * images), images)
     sample = story.test.sample(10, seed=story.seed)

@@ -54,6 +54,14 @@ def tell(story: Story) -> Part:
     )
 
 
+def _suspicion(accuracy: float, plain: float) -> str:
+    """What somebody who only measures accuracy would notice."""
+    beside = f"The plain model reads {percent(plain)} of the clean images, this one "
+    if abs(plain - accuracy) <= 0.02:
+        return f"{beside}{percent(accuracy)}: accuracy does not give the backdoor away."
+    return f"{beside}{percent(accuracy)}: here the attack cost accuracy, which need not be so."
+
+
 def _section(story: Story, backdoor: Backdoor, result: PoisonResult) -> Section:
     sample = story.test.without_class(TARGET).sample(9, seed=story.seed)
     clean = sample.pixels()
@@ -84,7 +92,8 @@ def _section(story: Story, backdoor: Backdoor, result: PoisonResult) -> Section:
             ),
             *training_curves(result.fit.history),
             Note(
-                "Accuracy does not give the backdoor away. The systems that find and remove such "
+                _suspicion(result.accuracy, story.shelf["clean_accuracy"])
+                + " The systems that find and remove such "
                 "backdoors are not part of Doorward yet; this victim is what they will be tested "
                 "on."
             ),

@@ -11,17 +11,20 @@ from __future__ import annotations
 import os
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from doorward.data import load
 from doorward.demo import ownership, plain, poisoning, signing
 from doorward.demo.story import Chapter, Part, Story, demo_recipe
 from doorward.errors import InvalidInput
 from doorward.files import atomic_folder, write_json, write_text
-from doorward.records import environment
+from doorward.records import cpu_has_bf16, environment
 from doorward.reporting import (
     Code,
     Note,
@@ -86,7 +89,7 @@ def run_demo(
     out = Path(out)
     _check_place(out)
     began = time.perf_counter()
-    with atomic_folder(out) as place:
+    with _steady_threads(), atomic_folder(out) as place:
         story = _begin(place, out, seed=seed, device=device, quick=quick, say=say)
         parts: list[Part] = []
         for number, (title, tell) in enumerate(CHAPTERS, start=1):
@@ -101,6 +104,22 @@ def run_demo(
         write_json(place / "summary.json", summary)
     broken = [promise for part in parts for promise, kept in part.promises.items() if not kept]
     return Outcome(summary, broken)
+
+
+@contextmanager
+def _steady_threads() -> Iterator[None]:
+    """One thread where the processor multiplies bf16.
+
+    The network is so small that a second thread gains little, and where other programs run on the
+    same cores, threads that wait for each other in bf16 kernels were measured ten times slower.
+    """
+    threads = torch.get_num_threads()
+    if cpu_has_bf16():
+        torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def _check_place(out: Path) -> None:
