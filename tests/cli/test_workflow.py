@@ -153,7 +153,7 @@ def test_a_marked_model_is_a_yes(house, doorward, tmp_path, pretrained):
 
 def test_a_tampered_claim_is_a_no(house, doorward, tmp_path):
     claim = tmp_path / "claim.json"
-    claim.write_text((house / "claim.json").read_text().replace("-20.0", "-1.0"))
+    claim.write_text((house / "claim.json").read_text().replace("-20.0", "-20.5"))
     assert claim.read_text() != (house / "claim.json").read_text()
     verdict = doorward(
         "watermark", "verify", claim, house / "plain.model",
