@@ -95,6 +95,7 @@ class Other(CrossEntropy):
         ({"source": source_of(name="other")}, "another data"),
         ({"model": linear(3)}, "another model"),
         ({"objective": Other()}, "another objective"),
+        ({"objective": CrossEntropy(0.1)}, "another objective"),
     ],
 )
 def test_a_checkpoint_of_another_run_is_refused(tmp_path, change, said):

@@ -28,7 +28,7 @@ from torch import Tensor, nn
 from doorward.data import Batch
 from doorward.errors import InvalidInput
 
-__all__ = ["CrossEntropy", "Objective", "Sum"]
+__all__ = ["CrossEntropy", "Objective", "Sum", "describe"]
 
 
 class Objective(Protocol):
@@ -67,7 +67,7 @@ class CrossEntropy:
         return loss, {"accuracy": accuracy}
 
     def __repr__(self) -> str:
-        return f"CrossEntropy(label_smoothing={self.label_smoothing})"
+        return f"{type(self).__name__}(label_smoothing={self.label_smoothing})"
 
 
 class Sum:
@@ -118,4 +118,16 @@ class Sum:
 
     def __repr__(self) -> str:
         inside = ", ".join(f"{name}={part!r}" for name, part in self.parts.items())
-        return f"Sum({inside})"
+        return f"{type(self).__name__}({inside})"
+
+
+def describe(objective: Objective) -> str:
+    """What a checkpoint remembers an objective by: its `repr`, or its name if that has none.
+
+    >>> describe(CrossEntropy(0.1)), describe(lambda model, batch: None)
+    ('CrossEntropy(label_smoothing=0.1)', '<lambda>')
+    """
+    text = repr(objective)
+    if " at 0x" not in text:  # an address would differ from run to run
+        return text
+    return getattr(objective, "__qualname__", type(objective).__qualname__)

@@ -34,7 +34,7 @@ from doorward.training.checkpoints import (
 from doorward.training.checks import bad_weight
 from doorward.training.distributed import agree, sum_over_processes
 from doorward.training.interruption import Interruption
-from doorward.training.objectives import Objective
+from doorward.training.objectives import Objective, describe
 from doorward.training.progress import Show, progress_bar
 from doorward.training.recipe import FitResult, Recipe
 from doorward.training.schedules import learning_rate
@@ -86,7 +86,7 @@ class Run:
             "recipe": recipe.to_dict(),
             "model": fingerprint_model(model),
             "data": fingerprint_data(batches.source),
-            "objective": getattr(objective, "__qualname__", type(objective).__qualname__),
+            "objective": describe(objective),
         }
         layout = torch.channels_last if recipe.channels_last else torch.contiguous_format
         model.to(fabric.device, memory_format=layout)  # type: ignore[call-overload]
