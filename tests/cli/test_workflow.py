@@ -149,6 +149,13 @@ def test_a_marked_model_is_a_yes(house, doorward, tmp_path, pretrained):
     )  # fmt: skip
     assert verdict["verified"]
     assert verdict["matches"] == marked["trigger_matches"]
+    judged = doorward(
+        "watermark", "verify", house / "claim.json", tmp_path / "m.model", "--alpha-bits", 130,
+        "--key", house / "mark.key", "--public", house / "ada.pub.json",
+        code=0 if marked["log2_p"] <= -130 else 1,
+    )  # fmt: skip
+    assert judged["log2_alpha"] == -130
+    assert judged["needed"] > verdict["needed"]
 
 
 def test_a_tampered_claim_is_a_no(house, doorward, tmp_path):

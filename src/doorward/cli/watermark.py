@@ -207,7 +207,8 @@ def claim(
         Path | None, typer.Option(help="A bundle whose digest is put on record.")
     ] = None,
     alpha_bits: Annotated[
-        float, typer.Option(help="The proof asks for a p-value of 2^-BITS or less.", min=1)
+        float,
+        typer.Option(help="The proof asks for a p-value of 2^-BITS or less.", min=20, max=1000),
     ] = 64,
     passphrase_file: PassphraseFile = None,
     identity_passphrase_file: Annotated[
@@ -262,6 +263,15 @@ def verify(
     public: Annotated[
         Path, typer.Option(help="The owner's public identity, from a source you trust.")
     ],
+    alpha_bits: Annotated[
+        float | None,
+        typer.Option(
+            help="Your own level, 2^-BITS; of it and the claim's, the stricter decides.",
+            min=1,
+            max=1000,
+            show_default=False,
+        ),
+    ] = None,
     trust_factory: TrustFactory = False,
     passphrase_file: PassphraseFile = None,
     as_json: Json = False,
@@ -282,8 +292,9 @@ def verify(
     opened = WatermarkKey.open(key, passphrase(passphrase_file, what=str(key)))
     box = open_black_box(suspect, trust_factory=trust_factory)
     document: dict[str, Any]
+    alpha = None if alpha_bits is None else 2.0**-alpha_bits
     try:
-        verdict = verify_mark(claim, opened, box, public=owner)
+        verdict = verify_mark(claim, opened, box, public=owner, alpha=alpha)
     except IntegrityError as error:
         note(f"error: {error}")
         document = {"verified": False, "reason": str(error)}
