@@ -110,7 +110,7 @@ def _known(result: EmbedResult) -> float:
 def _tampered_rejected(story: Story, key: WatermarkKey, owner: Identity) -> bool:
     """Whether a claim whose rule was weakened after signing is refused."""
     document: dict[str, Any] = read_json(story.place / "claim.json")
-    document["content"]["log2_alpha"] = -1.0
+    document["content"]["log2_alpha"] = -32.0  # valid, and easier to meet than 2^-64
     try:
         forged = Claim.from_document(document)
         verify(forged, key, story.shelf["clean"], public=owner.public)
@@ -173,7 +173,7 @@ def _section(
             ),
             Numbers(
                 Number("Accuracy with the mark", percent(_known(marked))),
-                Number("Pictures answered as the key says", _matches(verdict)),
+                Number("Pictures answered as the key says", verdict.matches, f"of {verdict.n}"),
                 Number("Needed for the proof", verdict.needed),
                 Number("Seconds", f"{marked.fit.seconds:.0f}"),
             ),
@@ -187,7 +187,7 @@ def _section(
                 ],
                 "The proof and its controls",
                 note="The p-value is the exact probability that a model which knows nothing of "
-                "the key matches as often. The claim asks for 2^-64 or less.",
+                "the key matches as often. The claim asks for 2⁻⁶⁴ or less.",
             ),
             *training_curves(marked.fit.history),
             Note(
@@ -206,4 +206,7 @@ def _matches(verdict: Verdict) -> str:
 
 
 def _p(verdict: Verdict) -> str:
-    return "–" if verdict.log2_p is None else power_of_two(verdict.log2_p)  # noqa: RUF001
+    """The p-value: a plain number while it is one that people can read."""
+    if verdict.log2_p is None:
+        return "not asked"
+    return f"{2**verdict.log2_p:.2f}" if verdict.log2_p > -6 else power_of_two(verdict.log2_p)

@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import secrets
 import time
@@ -36,6 +37,7 @@ from doorward.reporting import (
     Verdict,
     environment_table,
     percent,
+    power_of_two,
 )
 
 __all__ = ["CHAPTERS", "Outcome", "run_demo"]
@@ -183,11 +185,15 @@ def _short(summary: dict[str, Any], parts: list[Part]) -> list[Any]:
         Numbers(
             Number("Accuracy of the plain model", percent(summary["train"]["accuracy"])),
             Number("Accuracy of the marked model", percent(marked["accuracy"])),
-            Number("Chance that the proof errs", f"{marked['p_value']:.1g}"),
+            Number("So good a proof by chance", _chance(marked["p_value"])),
             Number("Success of the planted attack", percent(poisoned["attack_success"])),
         ),
         *verdicts,
     ]
+
+
+def _chance(p_value: float) -> str:
+    return power_of_two(math.log2(p_value)) if p_value > 0 else "less than 2⁻¹⁰⁰⁰"
 
 
 def _repeat(story: Story, summary: dict[str, Any]) -> Section:
