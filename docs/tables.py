@@ -19,14 +19,17 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from doorward.benchmarks import STUDIES, TIERS
+from doorward.benchmarks import STUDIES, TIERS, StudyResult
+from doorward.benchmarks.summary import group_rows, show, summarise
 from doorward.data import DATASETS
+from doorward.files import read_json
 from doorward.models import ARCHITECTURES
 from doorward.poisoning import ATTACKS
 from doorward.triggers import TRIGGERS
 
 ROOT = Path(__file__).resolve().parent.parent
 FILES = [ROOT / "README.md"]
+RESULTS = ROOT / "benchmarks" / "results"
 
 # A system is listed once its package is there; its first docstring line says what it does.
 SYSTEMS = {
@@ -104,6 +107,27 @@ def studies() -> str:
     return _table(["study", "question", *(f"cells, {tier}" for tier in TIERS)], rows)
 
 
+def results() -> str:
+    """What the committed studies measured, beyond the quick tier."""
+    rows = []
+    for path in sorted(RESULTS.glob("*.json")):  # finished runs: what is committed
+        result = StudyResult.from_dict(read_json(path))
+        if result.tier == "quick" or result.study not in STUDIES:
+            continue
+        metrics = STUDIES[result.study].metrics
+        for group in group_rows(result.rows):
+            shown = [
+                f"{metric.title} {show(summarise(group.numbers(metric.name)), metric)}"
+                for metric in metrics
+                if group.numbers(metric.name)
+            ]
+            setting = f"{group.setting}: {group.method}"
+            rows.append([f"`{result.study}`", setting, str(len(group.rows)), "; ".join(shown)])
+    if not rows:
+        return "Nothing yet.\n"
+    return _table(["study", "setting and method", "seeds", "mean ± standard deviation"], rows)
+
+
 def commands() -> str:
     """All commands with their options, as the command line itself describes them."""
     from typer.main import get_command
@@ -143,6 +167,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "attacks": attacks,
     "datasets": datasets,
     "studies": studies,
+    "results": results,
     "commands": commands,
 }
 
