@@ -49,6 +49,6 @@ $(READY): pyproject.toml constraints.txt
 	@$(BIN)/python -m pip --version >/dev/null 2>&1 || \
 	  { echo "Making the environment $(VENV)"; rm -rf $(VENV); $(PYTHON) -m venv $(VENV); }
 	@echo "Installing Doorward and its tools into $(VENV) (a minute or two)"
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --prefer-binary \
+	@$(BIN)/python -m pip install -qq --no-compile --disable-pip-version-check --prefer-binary \
 	  -c constraints.txt -e '.[dev]'
 	@touch $@
