@@ -101,7 +101,8 @@ def embed(
             and `pretrained_recipe` of that for a trained model. A recipe of your own should have
             a warm-up or a clipped gradient: the paper's (lr 0.1 from the first step) ended in NaN
             in two of three public re-runs.
-        mode: ``"from-scratch"`` or ``"pretrained"``. Marks from scratch are harder to remove.
+        mode: ``"from-scratch"`` or ``"pretrained"``. Adi et al. found
+            marks from scratch harder to remove.
         per_batch: triggers per batch of clean images. The paper's 2 shows each of 100 triggers 10
             times per epoch of 500 steps; ``"auto"`` is 2 where this suffices, and more for small
             data sets or short runs (see `triggers_per_batch`).
