@@ -113,7 +113,7 @@ def _steady_threads() -> Iterator[None]:
     """One thread where the processor multiplies bf16.
 
     The network is so small that a second thread gains little, and where other programs run on the
-    same cores, threads that wait for each other in bf16 kernels were measured ten times slower.
+    same cores, threads that wait for each other in bf16 kernels were seen to be many times slower.
     """
     threads = torch.get_num_threads()
     if cpu_has_bf16():

@@ -125,9 +125,9 @@ def triggers_per_batch(n: int, steps: int, batch_size: int) -> int:
     """The automatic k: in the whole run each trigger is shown `EXPOSURES` times or more.
 
     Never below the paper's 2, never more than the triggers there are or a quarter of a batch, so
-    that the task stays the main thing. Measured on digits (1,437 images, ResNet-8 of width 16,
-    276 steps of 64): 5 exposures teach 31 of 100 triggers, 22 and more teach all of them, and up
-    to 88 the accuracy stays within 0.3 point of unmarked training.
+    that the task stays the main thing. The number comes from first trials on digits with one or
+    two seeds, not from a committed study: the paper's 2 per batch left most triggers unlearnt
+    there, and about a third of `EXPOSURES` taught all of them.
 
     >>> triggers_per_batch(100, 30_000, 100), triggers_per_batch(100, 276, 64)
     (2, 16)
@@ -140,10 +140,9 @@ def pretrained_recipe(recipe: Recipe, *, images: int, n: int) -> Recipe:
     """A short, gentle recipe that marks a model which was trained with `recipe`.
 
     An eighth of the steps at half the learning rate; small data sets get as many steps more as are
-    needed to show each trigger 30 times, and 100 at least. Measured with ResNet-8 on digits: 16
-    exposures teach 92 of 100 triggers at 0.3 times the learning rate, 22 and more teach all; at a
-    tenth of it 22 teach only 62. On 600 images, 38 steps cost up to 4.7 points of accuracy, 80
-    steps at most 1.1.
+    needed to show each trigger 30 times, and 100 at least. Chosen in first trials on digits with
+    one or two seeds, where smaller rates taught fewer triggers and fewer steps cost accuracy; what
+    it costs on CIFAR-10 is in the study ``watermark-basic``.
 
     Args:
         recipe: what the model was trained with.
