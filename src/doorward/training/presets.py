@@ -50,9 +50,9 @@ def recipe_for(dataset: str, architecture: str, *, quick: bool = False) -> Recip
 
     ``digits`` with ResNet-8 is the recipe of ``doorward demo``, which reports its accuracy and
     time (it was chosen on the test images that accuracy is measured on); ``cifar10`` with ResNet-8
-    is the recipe of the study ``training-accuracy``. What is given for other names was *not* measured and is only a
-    sensible start: the nearest of the two, AdamW with warm-up for transformers and ConvNeXt, no
-    mirroring for sets whose classes do not survive it.
+    is the recipe of the study ``training-accuracy``. What is given for other names was *not*
+    measured and is only a sensible start: the nearest of the two, AdamW with warm-up for
+    transformers and ConvNeXt, no mirroring for sets whose classes do not survive it.
 
     Args:
         dataset: name of the set; any name is accepted.
