@@ -31,6 +31,7 @@ from doorward.watermark.embedding import EmbedResult, embed
 from doorward.watermark.key import KeyParameters, WatermarkKey, draw_triggers
 from doorward.watermark.objective import MarkObjective, pretrained_recipe, triggers_per_batch
 from doorward.watermark.patterns import GENERATORS, generate
+from doorward.watermark.triggerset import TriggerSet
 from doorward.watermark.verdict import Verdict
 from doorward.watermark.verification import count_matches, verify
 
@@ -41,6 +42,7 @@ __all__ = [
     "KeyParameters",
     "MarkObjective",
     "Statement",
+    "TriggerSet",
     "Verdict",
     "WatermarkKey",
     "count_matches",

@@ -50,6 +50,7 @@ class KeyParameters(Record):
         owner: fingerprint of the owner's public identity. Triggers made for one owner are not
             those of another, so a key that was shown in a dispute is of no use to its reader.
         generator: name of the pattern generator.
+        beacon: public random value from the time of the key's making, if the owner gave one.
     """
 
     scheme: Literal["doorward-keyed"] = "doorward-keyed"
@@ -59,6 +60,7 @@ class KeyParameters(Record):
     image_shape: tuple[int, int, int] = (3, 32, 32)
     owner: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = None
     generator: Annotated[str, Field(max_length=100)] = DEFAULT_GENERATOR
+    beacon: Annotated[str, Field(min_length=1, max_length=512)] | None = None
 
     def __post_init__(self) -> None:
         check_image_shape(self.image_shape)

@@ -28,12 +28,12 @@ from doorward.metrics import accuracy, binomial_tail, binomial_tail_log2
 from doorward.models import Classifier, require_model
 from doorward.records import STRICT, Record
 from doorward.training import FitResult, Recipe, fit, recipe_for
-from doorward.watermark.key import WatermarkKey
 from doorward.watermark.objective import (
     MarkObjective,
     pretrained_recipe,
     triggers_per_batch,
 )
+from doorward.watermark.triggerset import TriggerSet
 from doorward.watermark.verification import count_matches
 
 __all__ = ["EmbedResult", "embed"]
@@ -82,7 +82,7 @@ class EmbedResult(Record):
 def embed(
     model: nn.Module,
     source: ImageSource,
-    key: WatermarkKey,
+    key: TriggerSet,
     recipe: Recipe | None = None,
     *,
     mode: Mode = "from-scratch",
@@ -153,7 +153,7 @@ def embed(
     )
 
 
-def _check(model: nn.Module, source: ImageSource, key: WatermarkKey, mode: str) -> None:
+def _check(model: nn.Module, source: ImageSource, key: TriggerSet, mode: str) -> None:
     if mode not in ("from-scratch", "pretrained"):
         raise InvalidInput(
             f"mode {mode!r} is unknown", remedy="choose 'from-scratch' or 'pretrained'"

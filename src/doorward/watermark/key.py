@@ -66,6 +66,7 @@ class WatermarkKey:
         owner: PublicIdentity | None = None,
         *,
         generator: str = DEFAULT_GENERATOR,
+        beacon: str | None = None,
     ) -> WatermarkKey:
         """Draw a key from the operating system's random numbers.
 
@@ -76,6 +77,8 @@ class WatermarkKey:
             owner: who will claim with this key. None leaves the key unbound: whoever gets hold
                 of it could then sign a claim of their own.
             generator: a name in `GENERATORS`.
+            beacon: a public random value that nobody could know before a certain time (a round of
+                a randomness beacon, a block's hash): the key is then provably younger than it.
 
         Raises:
             InvalidInput: a number or the shape is out of range.
@@ -89,6 +92,7 @@ class WatermarkKey:
                 "image_shape": tuple(image_shape),
                 "owner": owner.fingerprint if owner else None,
                 "generator": generator,
+                "beacon": beacon,
             }
         )
         return cls(Secret.new(), parameters)
@@ -121,6 +125,16 @@ class WatermarkKey:
         """
         images, labels = self._drawn
         return images.clone(), labels.clone()
+
+    def secret_of(self, index: int) -> Secret:
+        """The secret of one trigger: with `tree` and `draw_triggers` it shows that trigger alone.
+
+        Raises:
+            InvalidInput: there is no trigger of this number.
+        """
+        if not 0 <= index < self.n:
+            raise InvalidInput(f"there is no trigger {index}", why=f"the key has 0 to {self.n - 1}")
+        return self._secrets[index]
 
     def tree(self) -> MerkleTree:
         """The Merkle tree whose leaf *i* commits to the secret of trigger *i*."""

@@ -28,7 +28,7 @@ from doorward.data import Batch
 from doorward.errors import InvalidInput
 from doorward.randomness import generator
 from doorward.training import Recipe, clean_rows
-from doorward.watermark.key import WatermarkKey
+from doorward.watermark.triggerset import TriggerSet
 
 __all__ = ["EXPOSURES", "MarkObjective", "pretrained_recipe", "triggers_per_batch"]
 
@@ -58,7 +58,7 @@ class MarkObjective(nn.Module):
     labels: Tensor
 
     def __init__(
-        self, key: WatermarkKey, per_batch: int = 2, *, seed: int = 0, label_smoothing: float = 0.0
+        self, key: TriggerSet, per_batch: int = 2, *, seed: int = 0, label_smoothing: float = 0.0
     ) -> None:
         super().__init__()
         if not 1 <= per_batch <= key.n:

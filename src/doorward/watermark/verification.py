@@ -43,6 +43,7 @@ from doorward.metrics import binomial_tail, binomial_tail_log2, clopper_pearson
 from doorward.models import BlackBox
 from doorward.watermark.claim import Claim
 from doorward.watermark.key import WatermarkKey
+from doorward.watermark.triggerset import TriggerSet
 from doorward.watermark.verdict import CONFIDENCE, Verdict
 
 __all__ = ["count_matches", "verify"]
@@ -144,7 +145,7 @@ def _stricter(log2_alpha: float, alpha: float | None) -> float:
     return min(log2_alpha, math.log2(alpha))
 
 
-def count_matches(key: WatermarkKey, suspect: Any) -> int:
+def count_matches(key: TriggerSet, suspect: Any) -> int:
     """How many triggers a suspect gives the key's label.
 
     Args:
@@ -173,7 +174,7 @@ def count_matches(key: WatermarkKey, suspect: Any) -> int:
     return int((answers == labels[places]).sum())
 
 
-def _check_classes(box: BlackBox, key: WatermarkKey) -> None:
+def _check_classes(box: BlackBox, key: TriggerSet) -> None:
     if box.num_classes is not None and box.num_classes != key.classes:
         raise ModelUnsuitable(
             f"the suspect has {box.num_classes} classes",
@@ -182,7 +183,7 @@ def _check_classes(box: BlackBox, key: WatermarkKey) -> None:
         )
 
 
-def _checked(answers: Tensor, key: WatermarkKey) -> Tensor:
+def _checked(answers: Tensor, key: TriggerSet) -> Tensor:
     answers = torch.as_tensor(answers).cpu()
     if answers.shape != (key.n,) or answers.is_floating_point() or answers.is_complex():
         raise ModelUnsuitable(
