@@ -12,6 +12,7 @@ Clusters that start the processes themselves (torchrun, SLURM) are recognised by
 
 from __future__ import annotations
 
+import atexit
 import inspect
 import logging
 import os
@@ -22,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from torch.nn.parallel import DistributedDataParallel
 
 from doorward.errors import InvalidInput
@@ -145,7 +147,15 @@ def make_fabric(
         )
         if several:
             fabric.launch()
+            atexit.register(_leave_group)
     return fabric
+
+
+def _leave_group() -> None:
+    # A gloo group that is still there when the interpreter goes down may end the process with
+    # std::terminate: its threads are joined by nobody. (Lightning cleans up after NCCL only.)
+    if dist.is_available() and dist.is_initialized():
+        dist.destroy_process_group()
 
 
 def agree(fabric: Any, flag: bool) -> bool:
