@@ -11,7 +11,7 @@ from torch import nn
 
 from doorward.errors import InvalidInput, ModelUnsuitable
 from doorward.models import CallableBox, HttpBox, ModuleBox, as_black_box, create
-from doorward.models.blackbox import to_labels
+from doorward.models.answers import Scores, to_labels
 
 
 def test_a_module_in_batches_is_the_module_at_once_and_keeps_its_mode() -> None:
@@ -127,3 +127,70 @@ def test_unsigned_64_bit_labels_are_labels():
     assert to_labels(torch.tensor([1, 2], dtype=torch.uint64), 2).tolist() == [1, 2]
     with pytest.raises(ModelUnsuitable, match="no class"):
         to_labels(torch.tensor([1, 2**63], dtype=torch.uint64), 2)
+
+
+def test_probabilities_of_a_module_are_its_softmax_in_any_batches() -> None:
+    model = create("resnet8", classes=4, width=4)
+    images = torch.rand(7, 3, 32, 32)
+    found = ModuleBox(model, batch_size=3).probabilities(images)
+    assert torch.allclose(found, model.eval()(images).softmax(1), atol=1e-6)
+    assert (found.dtype, found.device.type) == (torch.float32, "cpu")
+    assert ModuleBox(model).probabilities(images[:0]).shape == (0, 4)
+    found += 1  # an ordinary tensor, not one of inference mode
+    ended = nn.Sequential(model, nn.Softmax(1))  # a foreign module that softens by itself
+    assert torch.allclose(ModuleBox(ended).probabilities(images), found - 1, atol=1e-6)
+
+
+def test_a_module_in_doubt_gives_logits() -> None:
+    small = nn.Sequential(nn.Flatten(), nn.Linear(3, 2))
+    nn.init.constant_(small[1].weight, 0.0)
+    nn.init.constant_(small[1].bias, 0.25)
+    assert ModuleBox(small).probabilities(torch.rand(1, 3, 1, 1)).tolist() == [[0.5, 0.5]]
+    box = ModuleBox(small, outputs="probabilities")
+    assert box.probabilities(torch.rand(1, 3, 1, 1)).tolist() == [[0.25, 0.25]]
+
+
+IN_DOUBT, LOGITS, CHANCES = [[0.25, 0.25]], [[0.0, 2.0]], [[0.25, 0.75]]
+
+
+def test_logits_and_probabilities_are_told_apart_by_their_values() -> None:
+    expected = torch.tensor(LOGITS).softmax(1)
+    scores = Scores()
+    assert torch.allclose(scores.probabilities(LOGITS, 1), expected)
+    assert scores.probabilities(IN_DOUBT, 1).tolist() == [[0.5, 0.5]]  # known by now
+    assert torch.allclose(scores.probabilities(CHANCES, 1), torch.tensor(CHANCES).softmax(1))
+    scores = Scores()
+    assert scores.probabilities(CHANCES, 1).tolist() == CHANCES
+    assert scores.probabilities(IN_DOUBT, 1).tolist() == IN_DOUBT
+    with pytest.raises(ModelUnsuitable, match=r"span 0 to 2.*outputs=\"logits\""):
+        scores.probabilities(LOGITS, 1)
+    with pytest.raises(ModelUnsuitable, match=r"could be logits.*Declare outputs"):
+        Scores().probabilities(IN_DOUBT, 1)
+    with pytest.raises(InvalidInput, match="'odds' is unknown"):
+        Scores("odds")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        ([1, 0], "labels only"),
+        (torch.tensor([1, 0]), "labels only"),
+        (torch.tensor([0.5, 1.5]), "shape"),
+        ([[0.0, float("nan")]] * 2, "NaN"),
+        ([[0.5, 0.5, 0.0]] * 2, "3 columns for 2"),
+        ("cat", "str"),
+    ],
+)
+def test_probabilities_that_are_none(answer: object, words: str) -> None:
+    with pytest.raises(ModelUnsuitable, match=words):
+        CallableBox(lambda images: answer, num_classes=2).probabilities(torch.rand(2, 3, 4, 4))
+
+
+@given(
+    st.lists(st.lists(st.floats(-50, 50, width=32), min_size=3, max_size=3), min_size=1, max_size=4)
+)
+def test_declared_logits_become_rows_that_sum_to_one(rows: list[list[float]]) -> None:
+    found = Scores("logits").probabilities(rows, len(rows))
+    assert torch.allclose(found.sum(1), torch.ones(len(rows)), atol=1e-6)
+    again = Scores().probabilities(found, len(rows))  # and are recognised as probabilities
+    assert torch.equal(again, found)

@@ -17,9 +17,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from doorward.errors import EndpointFailed, InvalidInput
+from doorward.errors import EndpointFailed, InvalidInput, ModelUnsuitable
 from doorward.models import BlackBox, HttpBox
-from doorward.models.endpoint import _read_answer
+from doorward.models.responses import read_labels, read_scores
 from doorward.models.transport import JsonClient, _asked_wait
 
 Server = Callable[..., Any]
@@ -262,8 +262,58 @@ def test_labels_are_preferred_and_nested_data_is_read() -> None:
     logits = output(name="scores", datatype="FP32", shape=[2, 2], data=[[0.0, 1.0], [1.0, 0.0]])
     other = output(name="ages", shape=[2], data=[40, 50])
     labels = output(shape=[2, 1], data=[[3], [4]])
-    assert _read_answer({"outputs": [logits]}, 2, None).tolist() == [1, 0]
-    assert _read_answer({"outputs": [logits, other, labels]}, 2, None).tolist() == [3, 4]
+    assert read_labels({"outputs": [logits]}, 2, None).tolist() == [1, 0]
+    assert read_labels({"outputs": [logits, other, labels]}, 2, None).tolist() == [3, 4]
+
+
+def test_probabilities_are_read_from_logits_probabilities_and_named_outputs(
+    inference_server: Server,
+) -> None:
+    scores = IMAGES.flatten(1)[:, :5] * 9 - 4
+    expected = scores.softmax(1)
+    for answer in (lambda images: images.flatten(1)[:, :5] * 9 - 4, lambda images: expected[:3]):
+        server = inference_server(answer, logits=True, num_classes=5)
+        found = box_of(server).probabilities(IMAGES[:3])
+        assert torch.allclose(found, expected[:3], atol=1e-6)
+        assert found.dtype == torch.float32
+    assert box_of(server).probabilities(IMAGES[:0]).shape == (0, 5)
+    logits = output(name="logits", datatype="FP32", shape=[1, 2], data=[0.5, 0.1])
+    chances = output(name="probabilities", datatype="FP32", shape=[1, 2], data=[0.5, 0.1])
+    other = output(name="ages", shape=[1], data=[40])
+    name, values = read_scores({"outputs": [logits, other, chances]}, 1)
+    assert (name, values.tolist()) == ("probabilities", [[0.5, 0.1]])
+
+
+@pytest.mark.parametrize(
+    ("name", "outputs", "expected"),
+    [
+        ("logits", "auto", [0.5, 0.5]),  # in doubt, the name decides
+        ("probabilities", "auto", [0.25, 0.25]),
+        ("logits", "probabilities", [0.25, 0.25]),
+        ("probabilities", "logits", [0.5, 0.5]),
+    ],
+)
+def test_names_decide_where_values_leave_it_open(
+    inference_server: Server, name: str, outputs: Any, expected: list[float]
+) -> None:
+    answer = {"outputs": [output(name=name, datatype="FP32", shape=[1, 2], data=[0.25, 0.25])]}
+    server = inference_server(brightest, rewrite=lambda response: answer)
+    assert box_of(server, outputs=outputs).probabilities(IMAGES[:1]).tolist() == [expected]
+
+
+def test_probabilities_that_a_server_does_not_give(inference_server: Server) -> None:
+    server = inference_server(brightest)
+    with pytest.raises(ModelUnsuitable, match=r"labels only.*answers=\"label\""):
+        box_of(server).probabilities(IMAGES)
+    unnamed = {"outputs": [output(name="x", datatype="FP32", shape=[1, 2], data=[0.25, 0.25])]}
+    server = inference_server(brightest, rewrite=lambda response: unnamed)
+    with pytest.raises(ModelUnsuitable, match="could be logits or probabilities"):
+        box_of(server).probabilities(IMAGES[:1])
+    server = inference_server(brightest, rewrite=lambda response: {"outputs": []})
+    with pytest.raises(EndpointFailed, match="no logits or probabilities"):
+        box_of(server).probabilities(IMAGES[:1])
+    with pytest.raises(InvalidInput, match="odds"):
+        box_of(server, outputs="odds")
 
 
 @pytest.mark.parametrize(

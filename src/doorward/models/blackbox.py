@@ -5,9 +5,13 @@
 >>> box = as_black_box(create("resnet8", classes=10, width=4))
 >>> box.labels(torch.rand(2, 3, 32, 32)).shape, box.num_classes
 (torch.Size([2]), 10)
+>>> box.probabilities(torch.rand(2, 3, 32, 32)).shape
+torch.Size([2, 10])
 
-Black-box methods (ownership verification, model stealing) ask for `labels` and nothing else, so
-that they work on whatever a suspect gives access to.
+Ownership verification asks for `labels` and nothing else, so that it works on whatever a suspect
+gives access to. Model stealing asks for `probabilities` where the victim gives them. Most models
+answer with logits or probabilities without saying which; `outputs` declares it, and its default
+``"auto"`` finds it out by the rules of `doorward.models.answers.Scores`.
 """
 
 from __future__ import annotations
@@ -21,9 +25,11 @@ import torch
 from torch import Tensor, nn
 
 from doorward.errors import DoorwardError, InvalidInput, ModelUnsuitable
+from doorward.models.answers import Outputs, Scores, check_images, to_labels
+from doorward.models.classifier import Classifier
 from doorward.models.modes import evaluating
 
-__all__ = ["BlackBox", "CallableBox", "ModuleBox", "as_black_box", "check_images", "to_labels"]
+__all__ = ["BlackBox", "CallableBox", "ModuleBox", "as_black_box"]
 
 
 class BlackBox(Protocol):
@@ -43,6 +49,20 @@ class BlackBox(Protocol):
             int64 ``(N,)`` on the CPU.
         """
 
+    def probabilities(self, images: Tensor) -> Tensor:
+        """Probabilities of every class.
+
+        Args:
+            images: float ``(N, C, H, W)`` in ``[0, 1]``; N may be 0 if K is known.
+
+        Returns:
+            float32 ``(N, K)`` on the CPU. Rows sum to 1, unless the model itself cuts or rounds.
+
+        Raises:
+            ModelUnsuitable: the model answers with labels only, or leaves in doubt whether its
+                scores are logits or probabilities.
+        """
+
     def describe(self) -> dict[str, Any]:
         """What it is, JSON-ready, for reports; without secrets."""
 
@@ -53,12 +73,18 @@ class ModuleBox:
     Args:
         model: images to logits ``(N, K)``; evaluated in evaluation mode, on its own device.
         batch_size: images per forward pass, a bound on memory.
+        outputs: what the model gives. Under ``"auto"`` a `Classifier` gives logits; of others,
+            probabilities are recognised, and whatever is in doubt is logits.
     """
 
-    def __init__(self, model: nn.Module, batch_size: int = 256) -> None:
+    def __init__(
+        self, model: nn.Module, batch_size: int = 256, *, outputs: Outputs = "auto"
+    ) -> None:
         if batch_size < 1:
             raise InvalidInput(f"batch_size {batch_size} is not at least 1")
         self.model, self.batch_size = model, batch_size
+        known = outputs == "auto" and isinstance(model, Classifier)
+        self._scores = Scores("logits" if known else outputs, hint="logits")
         own = getattr(model, "num_classes", None)
         self._num_classes = own if isinstance(own, int) else None
 
@@ -75,19 +101,35 @@ class ModuleBox:
             ModelUnsuitable: the model fails on images of this size, or its answers are no finite
                 logits ``(N, K)``.
         """
+        nothing = torch.empty(0, dtype=torch.int64)
+        return torch.cat([nothing, *self._read(images, to_labels)]).clone()
+
+    def probabilities(self, images: Tensor) -> Tensor:
+        """Probabilities of every class (see `BlackBox.probabilities`).
+
+        Raises:
+            InvalidInput, ModelUnsuitable: as `labels`.
+        """
+        answers = self._read(images, self._scores.probabilities)
+        nothing = torch.empty(0, self.num_classes or 0)
+        # Cloned: left as an inference tensor, the result could not be used in a backward pass.
+        return torch.cat(answers or [nothing]).clone()
+
+    def _read(self, images: Tensor, read: Callable[[Any, int], Tensor]) -> list[Tensor]:
+        """The model's answers, batch by batch, as `read` makes them out."""
         check_images(images)
         weight = next((weight for weight in self.model.parameters()), None)
-        answers = [torch.empty(0, dtype=torch.int64)]
+        answers = []
         with evaluating(self.model), torch.inference_mode():
             for batch in torch.split(images, self.batch_size):
                 if not len(batch):
                     continue
                 if weight is not None:
                     batch = batch.to(weight.device, weight.dtype)
-                logits = self._answer(batch)
-                answers.append(to_labels(logits, len(batch)))
-                self._num_classes = logits.shape[1] if logits.ndim == 2 else self._num_classes
-        return torch.cat(answers).clone()
+                answer = self._answer(batch)
+                answers.append(read(answer, len(batch)))
+                self._num_classes = answer.shape[1] if answer.ndim == 2 else self._num_classes
+        return answers
 
     def _answer(self, batch: Tensor) -> Any:
         try:
@@ -118,11 +160,19 @@ class CallableBox:
         function: images ``(N, C, H, W)`` to labels ``(N,)`` of an integer type, or to logits or
             probabilities ``(N, K)``; tensor, NumPy array or nested list.
         num_classes: how many classes, if known.
+        outputs: what scores ``(N, K)`` are.
     """
 
-    def __init__(self, function: Callable[[Tensor], Any], num_classes: int | None = None) -> None:
+    def __init__(
+        self,
+        function: Callable[[Tensor], Any],
+        num_classes: int | None = None,
+        *,
+        outputs: Outputs = "auto",
+    ) -> None:
         self.function = function
         self._num_classes = num_classes
+        self._scores = Scores(outputs)
 
     @property
     def num_classes(self) -> int | None:
@@ -140,6 +190,18 @@ class CallableBox:
         if not len(images):
             return torch.empty(0, dtype=torch.int64)
         return to_labels(self.function(images), len(images), self._num_classes)
+
+    def probabilities(self, images: Tensor) -> Tensor:
+        """Probabilities of every class (see `BlackBox.probabilities`).
+
+        Raises:
+            InvalidInput: images are not a finite float batch in ``[0, 1]``.
+            ModelUnsuitable: the function answers with labels, or in another form.
+        """
+        check_images(images)
+        if not len(images):
+            return torch.empty(0, self._num_classes or 0)
+        return self._scores.probabilities(self.function(images), len(images), self._num_classes)
 
     def describe(self) -> dict[str, Any]:
         """Kind and the function's name."""
@@ -183,69 +245,3 @@ def as_black_box(target: object) -> BlackBox:
         why="accepted are modules, functions, .onnx files and http(s):// addresses",
         remedy="open a model folder with doorward.bundles.open_black_box",
     )
-
-
-def check_images(images: Tensor) -> None:
-    """Refuse what is not a batch of images in pixel space.
-
-    Raises:
-        InvalidInput: not a float tensor ``(N, C, H, W)``, or values outside ``[0, 1]``.
-    """
-    if not isinstance(images, Tensor) or images.ndim != 4 or not images.is_floating_point():
-        kind = (
-            f"{images.dtype} of shape {tuple(images.shape)}"
-            if isinstance(images, Tensor)
-            else type(images).__name__
-        )
-        raise InvalidInput(
-            f"images are {kind}",
-            why="a float tensor (N, C, H, W) in [0, 1] is needed",
-            remedy="divide bytes by 255 and stack images into one batch",
-        )
-    if images.numel() and not ((images >= 0) & (images <= 1)).all():
-        raise InvalidInput(
-            f"pixels span {images.min().item():.4g} to {images.max().item():.4g}",
-            why="images are in [0, 1], before any normalisation",
-            remedy="undo the normalisation; models normalise by themselves",
-        )
-
-
-def to_labels(answers: object, count: int, num_classes: int | None = None) -> Tensor:
-    """Labels of `count` images from labels ``(N,)``, or from logits or probabilities ``(N, K)``.
-
-    Raises:
-        ModelUnsuitable: the answers have another shape or type, are not finite, or are labels
-            outside ``0..num_classes - 1``.
-
-    >>> to_labels([[0.1, 0.9], [0.8, 0.2]], 2)
-    tensor([1, 0])
-    """
-    try:
-        values = torch.as_tensor(answers).detach().cpu()
-    except (TypeError, ValueError, RuntimeError, OverflowError) as error:
-        raise ModelUnsuitable(
-            f"the answer is a {type(answers).__name__}",
-            why=f"labels (N,) or logits (N, K) are needed ({error})",
-        ) from error
-    if values.shape == (count,) and not values.is_floating_point() and values.dtype != torch.bool:
-        if (
-            values.dtype == torch.uint64
-        ):  # which knows no comparison; what is too large turns negative
-            values = values.to(torch.int64)
-        outside = (values < 0) | (values >= (num_classes or 2**31))
-        if outside.any():
-            raise ModelUnsuitable(
-                f"the answer {values[outside][0].item()} is no class",
-                why=f"classes are 0 to {num_classes - 1 if num_classes else 2**31 - 1}",
-            )
-        return values.to(torch.int64)
-    if values.ndim != 2 or len(values) != count or not values.shape[1] or values.is_complex():
-        raise ModelUnsuitable(
-            f"the answer to {count} image(s) is {values.dtype} of shape {tuple(values.shape)}",
-            why="integer labels (N,) or logits (N, K) are needed",
-        )
-    if not values.isfinite().all():
-        raise ModelUnsuitable("the answer holds NaN or infinite logits")
-    if num_classes is not None and values.shape[1] != num_classes:
-        raise ModelUnsuitable(f"the answer has {values.shape[1]} columns for {num_classes} classes")
-    return values.argmax(dim=1)

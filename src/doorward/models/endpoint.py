@@ -7,27 +7,27 @@ HttpBox('http://127.0.0.1:8000/v2/models/victim')
 
 Triton, KServe, MLServer, OpenVINO Model Server, TorchServe and Doorward's own gateway speak it. The
 model's first input must take images ``(N, C, H, W)``; an integer output ``(N,)`` is read as labels
-(one called ``labels`` first), a floating-point output ``(N, K)`` as logits or probabilities.
+(one called ``labels`` first), a floating-point output ``(N, K)`` as probabilities or logits (one
+called ``probabilities`` first, then ``logits``).
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 from urllib.parse import quote
 
 import torch
 from torch import Tensor
 
-from doorward.errors import EndpointFailed, InvalidInput, ModelUnsuitable
-from doorward.models.blackbox import check_images, to_labels
+from doorward.errors import DoorwardError, EndpointFailed, InvalidInput, ModelUnsuitable
+from doorward.models.answers import Outputs, Scores, check_images
+from doorward.models.responses import FLOATS, INTEGERS, are_tensors, read_labels, read_scores
 from doorward.models.transport import JsonClient, shown
 
 __all__ = ["HttpBox"]
 
-_FLOATS = frozenset({"FP16", "FP32", "FP64", "BF16"})
-_INTEGERS = frozenset({"INT8", "INT16", "INT32", "INT64", "UINT8", "UINT16", "UINT32", "UINT64"})
 _REMEDY = "check that the server follows the Open Inference Protocol (v2)"
 
 
@@ -44,6 +44,8 @@ class HttpBox:
         backoff: seconds before the first retry, doubled for each later one.
         max_bytes: largest response that is read.
         headers: sent with every request, e.g. an authorisation; never shown.
+        outputs: what floating-point outputs are; under ``"auto"`` their values tell, and in doubt
+            the output's name.
 
     Raises:
         InvalidInput: no model is named, or a number is out of range.
@@ -63,6 +65,7 @@ class HttpBox:
         backoff: float = 0.5,
         max_bytes: int = 64 * 2**20,
         headers: Mapping[str, str] | None = None,
+        outputs: Outputs = "auto",
     ) -> None:
         if batch_size < 1:
             raise InvalidInput(f"batch_size {batch_size} is not at least 1")
@@ -72,6 +75,9 @@ class HttpBox:
         )
         self.batch_size = batch_size
         self._about: dict[str, Any] | None = None
+        Scores(outputs)  # an unknown word is refused now, not at the first answer
+        self._outputs = outputs
+        self._scores: Scores | None = None
 
     def __repr__(self) -> str:
         return f"HttpBox({shown(self._address)!r})"
@@ -91,7 +97,7 @@ class HttpBox:
         """K of a floating-point output ``(N, K)`` in the server's metadata, else None."""
         for output in self._metadata().get("outputs", []):
             shape = output.get("shape", [])
-            if output.get("datatype") in _FLOATS and len(shape) == 2 and shape[1] > 0:
+            if output.get("datatype") in FLOATS and len(shape) == 2 and shape[1] > 0:
                 return int(shape[1])
         return None
 
@@ -103,9 +109,39 @@ class HttpBox:
                 server's metadata says.
             EndpointFailed: the server cannot be reached, refuses, or answers nonsense.
         """
+        nothing = torch.empty(0, dtype=torch.int64)
+        return torch.cat([nothing, *self._ask_all(images, self._labels)])
+
+    def probabilities(self, images: Tensor) -> Tensor:
+        """Probabilities of every class (see `BlackBox.probabilities`).
+
+        Raises:
+            InvalidInput, EndpointFailed: as `labels`.
+            ModelUnsuitable: the server gives labels only, scores that are not finite, or scores
+                that could be logits or probabilities.
+        """
+        answers = self._ask_all(images, self._probabilities)
+        return torch.cat(answers) if answers else torch.empty(0, self.num_classes or 0)
+
+    def _labels(self, answer: dict[str, Any], count: int) -> Tensor:
+        try:
+            return read_labels(answer, count, self.num_classes)
+        except ModelUnsuitable as error:
+            raise self._useless(str(error)) from error
+
+    def _probabilities(self, answer: dict[str, Any], count: int) -> Tensor:
+        name, values = read_scores(answer, count)
+        if self._scores is None:
+            self._scores = Scores(self._outputs, hint=name)
+        return self._scores.probabilities(values, count, self.num_classes)
+
+    def _ask_all(
+        self, images: Tensor, read: Callable[[dict[str, Any], int], Tensor]
+    ) -> list[Tensor]:
+        """The server's answers, request by request, as `read` makes them out."""
         check_images(images)
         if not len(images):
-            return torch.empty(0, dtype=torch.int64)
+            return []
         taken = self._metadata()["inputs"][0]
         wanted = taken["shape"][1:]
         if len(wanted) != 3 or any(
@@ -118,11 +154,9 @@ class HttpBox:
                 remedy="resize the images",
             )
         pixels = images.detach().cpu().float()
-        if taken["datatype"] in _INTEGERS:
+        if taken["datatype"] in INTEGERS:
             pixels = (pixels * 255).round().to(torch.uint8)
-        return torch.cat(
-            [self._ask(taken, batch) for batch in torch.split(pixels, self.batch_size)]
-        )
+        return [self._ask(taken, batch, read) for batch in torch.split(pixels, self.batch_size)]
 
     def describe(self) -> dict[str, Any]:
         """Kind, address (without credentials), and the name, platform and versions it states."""
@@ -134,7 +168,7 @@ class HttpBox:
         if self._about is None:
             about = self._client.request("GET", self._address)
             tensors = [about.get("inputs"), about.get("outputs", [])]
-            if not tensors[0] or not all(map(_are_tensors, tensors)):
+            if not tensors[0] or not all(map(are_tensors, tensors)):
                 raise EndpointFailed(
                     f"{shown(self._address)} does not describe a model",
                     why="its metadata lacks well-formed inputs and outputs",
@@ -143,7 +177,12 @@ class HttpBox:
             self._about = about
         return self._about
 
-    def _ask(self, taken: dict[str, Any], batch: Tensor) -> Tensor:
+    def _ask(
+        self,
+        taken: dict[str, Any],
+        batch: Tensor,
+        read: Callable[[dict[str, Any], int], Tensor],
+    ) -> Tensor:
         tensor = {
             "name": taken["name"],
             "shape": list(batch.shape),
@@ -153,59 +192,17 @@ class HttpBox:
         body = json.dumps({"inputs": [tensor]}, separators=(",", ":")).encode()
         answer = self._client.request("POST", f"{self._address}/infer", body)
         try:
-            return _read_answer(answer, len(batch), self.num_classes)
-        except (
-            ModelUnsuitable,
-            LookupError,
-            TypeError,
-            ValueError,
-            ArithmeticError,
-            RuntimeError,
-        ) as error:
-            detail = str(error) if isinstance(error, ModelUnsuitable) else ""
-            reason = detail or f"its outputs are malformed ({type(error).__name__}: {error})"
-            raise EndpointFailed(
-                f"{shown(self._address)} gave no usable answer", why=reason, remedy=_REMEDY
-            ) from error
+            return read(answer, len(batch))
+        except DoorwardError:
+            raise
+        except (LookupError, TypeError, ValueError, ArithmeticError, RuntimeError) as error:
+            reason = f"its outputs are malformed ({type(error).__name__}: {error})"
+            raise self._useless(reason) from error
 
-
-def _read_answer(answer: dict[str, Any], count: int, num_classes: int | None) -> Tensor:
-    """Labels of `count` images from a v2 inference response."""
-    outputs = answer["outputs"]
-    if not _are_tensors(outputs):
-        raise ValueError("outputs is no list of tensors with name, datatype and shape")
-    integers = [item for item in outputs if item["datatype"] in _INTEGERS]
-    floats = [item for item in outputs if item["datatype"] in _FLOATS]
-    integers.sort(key=lambda item: item["name"] != "labels")
-    for output in (*integers, *floats):
-        shape = output["shape"]
-        labels_like = output["datatype"] in _INTEGERS and shape in ([count], [count, 1])
-        if labels_like or (output in floats and len(shape) == 2):
-            exact = torch.int64 if labels_like else torch.float64
-            values = _tensor(output["data"], exact).reshape(shape)
-            return to_labels(values.flatten() if labels_like else values, count, num_classes)
-    given = ", ".join(f"{item['name']} {item['datatype']} {item['shape']}" for item in outputs)
-    raise ValueError(f"no labels ({count},) and no logits ({count}, K) among: {given or 'nothing'}")
-
-
-def _tensor(data: Any, dtype: torch.dtype) -> Tensor:
-    """Numbers of JSON, flat or nested, as a tensor; whole numbers must be whole."""
-    values = torch.tensor(data)
-    if values.dtype == torch.bool or (dtype == torch.int64 and values.is_floating_point()):
-        raise ValueError(f"data holds {values.dtype}, not {dtype}")
-    return torch.tensor(data, dtype=dtype)
-
-
-def _are_tensors(items: object) -> bool:
-    """Whether this is a list of objects with a name, a datatype and a shape of whole numbers."""
-    return isinstance(items, list) and all(
-        isinstance(item, dict)
-        and isinstance(item.get("name"), str)
-        and isinstance(item.get("datatype"), str)
-        and isinstance(item.get("shape"), list)
-        and all(type(length) is int for length in item["shape"])
-        for item in items
-    )
+    def _useless(self, why: str) -> EndpointFailed:
+        return EndpointFailed(
+            f"{shown(self._address)} gave no usable answer", why=why, remedy=_REMEDY
+        )
 
 
 def _model_address(url: str, model: str | None) -> str:

@@ -16,7 +16,7 @@ import importlib.util
 import logging
 import os
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,7 @@ from torch import Tensor, nn
 
 from doorward.errors import BadFile, InvalidInput, MissingData, MissingDependency, ModelUnsuitable
 from doorward.files import atomic_file
-from doorward.models.blackbox import check_images, to_labels
+from doorward.models.answers import Outputs, Scores, check_images, to_labels
 from doorward.models.modes import evaluating
 from doorward.randomness import generator
 
@@ -105,8 +105,9 @@ class OnnxBox:
 
     Args:
         path: a file with one input ``(N, C, H, W)`` of float32 images in ``[0, 1]``; its first
-            output is labels ``(N,)`` or logits ``(N, K)``.
+            output is labels ``(N,)``, or logits or probabilities ``(N, K)``.
         batch_size: images per run; a file with a fixed batch uses that instead.
+        outputs: which of the two; under ``"auto"`` the values tell, and in doubt the output's name.
 
     Raises:
         MissingDependency: onnxruntime is not installed.
@@ -114,7 +115,9 @@ class OnnxBox:
         BadFile: it is no ONNX model of images.
     """
 
-    def __init__(self, path: str | os.PathLike[str], batch_size: int = 256) -> None:
+    def __init__(
+        self, path: str | os.PathLike[str], batch_size: int = 256, *, outputs: Outputs = "auto"
+    ) -> None:
         self.path = Path(path)
         if batch_size < 1:
             raise InvalidInput(f"batch_size {batch_size} is not at least 1")
@@ -123,7 +126,7 @@ class OnnxBox:
         if not self.path.is_file():
             raise MissingData(f"there is no file {self.path}", remedy="check the path")
         self._session = _session(self.path)
-        inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
+        inputs, results = self._session.get_inputs(), self._session.get_outputs()
         if len(inputs) != 1 or len(inputs[0].shape) != 4 or inputs[0].type != "tensor(float)":
             found = ", ".join(f"{item.name} {item.type} {item.shape}" for item in inputs)
             raise BadFile(
@@ -133,8 +136,9 @@ class OnnxBox:
         self._input, (batch, *self._shape) = inputs[0].name, inputs[0].shape
         self._fixed = batch if isinstance(batch, int) else None
         self.batch_size = self._fixed or batch_size
-        width = outputs[0].shape[1] if len(outputs[0].shape) == 2 else None
+        width = results[0].shape[1] if len(results[0].shape) == 2 else None
         self._num_classes = width if isinstance(width, int) else None
+        self._scores = Scores(outputs, hint=results[0].name)
 
     @property
     def num_classes(self) -> int | None:
@@ -148,6 +152,21 @@ class OnnxBox:
             InvalidInput: images are no float batch in ``[0, 1]`` of the file's size.
             ModelUnsuitable: the answers are no labels and no finite logits.
         """
+        nothing = torch.empty(0, dtype=torch.int64)
+        return torch.cat([nothing, *self._read(images, to_labels)])
+
+    def probabilities(self, images: Tensor) -> Tensor:
+        """Probabilities of every class (see `BlackBox.probabilities`).
+
+        Raises:
+            InvalidInput: as `labels`.
+            ModelUnsuitable: the file gives labels only, or no finite scores.
+        """
+        answers = self._read(images, self._scores.probabilities)
+        return torch.cat(answers) if answers else torch.empty(0, self._num_classes or 0)
+
+    def _read(self, images: Tensor, read: Callable[[Any, int, int | None], Tensor]) -> list[Tensor]:
+        """The file's answers, batch by batch, as `read` makes them out."""
         check_images(images)
         wanted = zip(self._shape, images.shape[1:], strict=True)
         if any(isinstance(length, int) and length != given for length, given in wanted):
@@ -156,7 +175,7 @@ class OnnxBox:
                 why=f"{self.path.name} takes (N, {', '.join(map(str, self._shape))})",
                 remedy="resize the images",
             )
-        answers = [torch.empty(0, dtype=torch.int64)]
+        answers = []
         for batch in torch.split(images.detach().float().cpu(), self.batch_size):
             count = len(batch)
             if not count:
@@ -164,8 +183,8 @@ class OnnxBox:
             if self._fixed and count < self._fixed:  # fill a fixed batch with copies of the last
                 batch = torch.cat([batch, batch[-1:].expand(self._fixed - count, -1, -1, -1)])
             found = self._run(batch)
-            answers.append(to_labels(found[:count], count, self._num_classes))
-        return torch.cat(answers)
+            answers.append(read(found[:count], count, self._num_classes))
+        return answers
 
     def _run(self, batch: Tensor) -> Any:
         try:
