@@ -26,6 +26,7 @@ A model that only answers: a module, a function, an ONNX file or an HTTP endpoin
 torch.Size([5])
 """
 
+from doorward.models.answers import to_labels
 from doorward.models.blackbox import BlackBox, CallableBox, ModuleBox, as_black_box
 from doorward.models.checking import Problem, check_model, require_model
 from doorward.models.classifier import Body, Classifier
@@ -60,4 +61,5 @@ __all__ = [
     "site",
     "sites",
     "skeleton",
+    "to_labels",
 ]

@@ -1,0 +1,152 @@
+"""``doorward watermark attack``: what does my mark withstand?"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from doorward.cli.common import Data, Device, Json, Root, Seed, answer, note, table
+from doorward.cli.keys import PassphraseFile, passphrase
+from doorward.cli.options import Channels, Epochs, Quick, Size, TrustFactory
+from doorward.cli.watermark.group import group
+
+__all__ = ["attack"]
+
+
+@group.command(
+    epilog="Example: doorward watermark attack mine.model --key mark.key --data digits --quick"
+)
+def attack(
+    model: Annotated[Path, typer.Argument(help="The bundle of the marked model.")],
+    key: Annotated[Path, typer.Option(help="The sealed watermark key.")],
+    data: Data,
+    thief_data: Annotated[
+        str | None,
+        typer.Option(
+            help="Labelled images of the attacker. Default: the training images themselves, the "
+            "strongest attacker of the paper.",
+            show_default=False,
+        ),
+    ] = None,
+    share: Annotated[
+        float, typer.Option(help="Of those images, what the attacker has.", min=0.001, max=1)
+    ] = 1.0,
+    other: Annotated[
+        str, typer.Option(help="Data set of another task, for the transfer attack.")
+    ] = "digits",
+    family: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Only attacks of this family; may be repeated: fine-tuning, pruning, "
+            "quantisation, unlearning, overwriting, transfer, distillation, extraction.",
+            show_default=False,
+        ),
+    ] = None,
+    rate: Annotated[
+        list[float] | None,
+        typer.Option(
+            help="Learning rate of fine-tuning; may be repeated. Default: 1e-4 to 5e-2.",
+            show_default=False,
+        ),
+    ] = None,
+    epochs: Epochs = None,
+    quick: Quick = False,
+    out: Annotated[
+        Path, typer.Option(help="The table as JSON; an interrupted one is taken up again.")
+    ] = Path("attacks.json"),
+    report: Annotated[
+        Path | None, typer.Option(help="Write an HTML report too.", show_default=False)
+    ] = None,
+    alpha_bits: Annotated[
+        float, typer.Option(help="The mark counts as proven at 2^-BITS.", min=1, max=1000)
+    ] = 30,
+    most_cost: Annotated[
+        float, typer.Option(help="Points of accuracy an attacker is ready to lose.", min=0)
+    ] = 2.0,
+    size: Size = None,
+    channels: Channels = None,
+    root: Root = None,
+    trust_factory: TrustFactory = False,
+    passphrase_file: PassphraseFile = None,
+    seed: Seed = 0,
+    device: Device = "auto",
+    as_json: Json = False,
+) -> None:
+    """Attack copies of your marked model in every known way: does the mark survive? yes 0, no 1.
+
+    Fine-tuning in four forms over learning rates, pruning, quantisation, unlearning, overwriting,
+    transfer, distillation and extraction. The mark survives if it is still proven after every
+    attack that costs at most --most-cost points of accuracy.
+    """
+    from doorward.bundles import open_model
+    from doorward.cli.options import load_pair, make_recipe
+    from doorward.data import load
+    from doorward.watermark import WatermarkKey
+    from doorward.watermark.suite import FAMILIES, RATES, Thief, attack_table, standard_attacks
+
+    opened = WatermarkKey.open(key, passphrase(passphrase_file, what=str(key)))
+    net = open_model(str(model), trust_factory=trust_factory)
+    train_set, test_set = load_pair(data, root=root, size=size, channels=channels)
+    held = train_set
+    if thief_data is not None:
+        held = load(thief_data, root=root, size=size, channels=channels)
+    if share < 1:
+        held = held.sample(max(held.num_classes, round(share * len(held))), seed=seed)
+    families = family or list(FAMILIES)
+    recipe = make_recipe(data, net, quick=quick, seed=seed, epochs=epochs)
+    attacks = standard_attacks(
+        families=families,
+        epochs=recipe.epochs,
+        rates=rate or RATES,
+        augment=recipe.augment,
+    )
+    thief = Thief(
+        data=held,
+        recipe=recipe,
+        other=load(other, root=root) if "transfer" in families else None,
+        seed=seed,
+        device=device,
+    )
+    done = attack_table(
+        net,
+        opened,
+        thief,
+        test_set,
+        attacks,
+        path=out,
+        on_row=lambda row: note(f"{row.attack.label}: {row.matches} of {row.n} match"),
+    )
+    worst = done.worst(most_cost)
+    survived = worst.survived(-alpha_bits)
+    if report is not None:
+        from doorward.reporting import Report, environment_table
+        from doorward.reporting.watermark import attack_section
+
+        page = Report("A mark under attack", f"{model} and its key {key}")
+        content = done.to_dict()
+        page.add(attack_section(content, log2_alpha=-alpha_bits, most_cost=most_cost))
+        page.section("Environment", environment_table(done.environment))
+        page.write(report)
+    rows = [
+        [
+            row.attack.label,
+            "-" if row.accuracy is None else f"{row.accuracy:.2%}",
+            f"{row.matches}/{row.n}",
+            f"2^{row.log2_p:.1f}",
+            "yes" if row.survived(-alpha_bits) else "no",
+        ]
+        for row in done.rows
+    ]
+    verdict = (
+        f"The mark survives all attacks that cost at most {most_cost:g} points."
+        if survived
+        else f"The mark does not survive {worst.attack.label} (2^{worst.log2_p:.1f})."
+    )
+    answer(
+        {"survived": survived, "worst": worst.attack.label, **done.to_dict()},
+        as_json=as_json,
+        lines=[table(["Attack", "Accuracy", "Matches", "p-value", "Proven"], rows), verdict],
+        yes=survived,
+    )
