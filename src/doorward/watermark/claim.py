@@ -9,24 +9,26 @@
 (40, 20, 'Ada')
 
 It holds the Merkle root over all triggers and labels, how they are drawn, how many matches count
-as proof, and who says so. Publish it with a time stamp *before* the model leaves the house: of two
-claims on one model the earlier one counts.
+as proof, how many triggers a dispute opens, and who says so. Publish it with a time stamp *before*
+the model leaves the house: of two claims on one model the earlier one counts.
+
+A key with a beacon, together with the time stamp, encloses the time of its making: the triggers
+hang on the beacon's value, so nobody knew them before it, and the stamped claim commits to them. A
+model that was public before the beacon cannot carry the mark, and an owner who tried many keys had
+no longer to do so than from the one moment to the other.
 """
 
 from __future__ import annotations
 
+import hashlib
 import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass as plain_dataclass
 from datetime import datetime
-from functools import cached_property
-from typing import Annotated, Any, Literal, Self
+from typing import Any, Literal, Self
 
-from pydantic import Field
-from pydantic.dataclasses import dataclass
-
-from doorward.bundles.documents import read_object
+from doorward.bundles.documents import canonical, read_object
 from doorward.bundles.identity import Identity, PublicIdentity
 from doorward.bundles.signed import (
     SignedDocument,
@@ -35,69 +37,13 @@ from doorward.bundles.signed import (
     write_document,
 )
 from doorward.errors import BadFile, IntegrityError, InvalidInput
-from doorward.metrics import binomial_tail_log2
-from doorward.records import STRICT, Record
-from doorward.watermark.key import KeyParameters, WatermarkKey
+from doorward.watermark.key import WatermarkKey
+from doorward.watermark.lots import WEAKEST, Disclosure
+from doorward.watermark.statement import Statement
 
 __all__ = ["PURPOSE", "Claim", "Statement", "make_claim"]
 
 PURPOSE = "watermark-claim"
-
-_WEAKEST = -20
-"""Weakest rule of a claim, as log2: who makes the claim also drew the key, and could draw thousands
-until one satisfies a weaker rule by chance."""
-
-Hash = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-
-
-@dataclass(frozen=True, kw_only=True, config=STRICT)
-class Statement(Record):
-    """What a claim says.
-
-    Attributes:
-        key: the public parameters of the key: generator, triggers, classes, shape, owner.
-        root: Merkle root over all trigger images and labels, hex.
-        log2_alpha: decision rule: the mark is proven when log2 of the p-value is at most this.
-            At most -20. (A logarithm, because every JSON writer spells small numbers differently.)
-        model_digest: content digest of the marked model's bundle, hex; for the record, as a
-            stolen model is never the very same file.
-    """
-
-    scheme: Literal["doorward-watermark"] = "doorward-watermark"
-    version: Literal[1] = 1
-    key: KeyParameters
-    root: Hash
-    log2_alpha: Annotated[float, Field(ge=-1_000_000, le=_WEAKEST, allow_inf_nan=False)]
-    model_digest: Hash | None = None
-
-    @property
-    def n(self) -> int:
-        """Number of triggers."""
-        return self.key.n
-
-    @property
-    def classes(self) -> int:
-        """Number of classes."""
-        return self.key.classes
-
-    @cached_property
-    def needed(self) -> int | None:
-        """The smallest number of matches that satisfies the decision rule; None if none does."""
-        return self.needed_at(self.log2_alpha)
-
-    def needed_at(self, log2_alpha: float) -> int | None:
-        """The smallest number of matches whose p-value is at most 2^log2_alpha; None if none is."""
-
-        def enough(matches: int) -> bool:
-            return binomial_tail_log2(matches, self.n, 1 / self.classes) <= log2_alpha
-
-        if not enough(self.n):
-            return None
-        low, high = 0, self.n  # the tail falls with the matches: 0 are never enough, n are
-        while high - low > 1:
-            middle = (low + high) // 2
-            low, high = (low, middle) if enough(middle) else (middle, high)
-        return high
 
 
 @plain_dataclass(frozen=True)
@@ -121,6 +67,11 @@ class Claim:
     def created(self) -> str:
         """When it was signed, by the signer's own account (ISO 8601, UTC)."""
         return str(self.document["created"])
+
+    def digest(self) -> str:
+        """Hex SHA-256 of what was signed, by which a dispute names the claim."""
+        content = canonical(self.document.get("content", {}), "the claim")
+        return hashlib.sha256(b"doorward claim\0" + content).hexdigest()
 
     def check(self, public: PublicIdentity) -> None:
         """Check signature and consistency against the owner's public identity.
@@ -185,6 +136,7 @@ def make_claim(
     identity: Identity,
     *,
     alpha: float = 2.0**-64,
+    disclosure: Disclosure | Literal["auto"] | None = "auto",
     model_digest: str | None = None,
     created: datetime | None = None,
 ) -> Claim:
@@ -195,12 +147,16 @@ def make_claim(
         identity: the owner's signing identity; the one the key was made for.
         alpha: the p-value that counts as proof, above 0 and at most 2**-20. The default, 2**-64,
             also covers an owner who tried billions of keys to find one that fits by chance.
+        disclosure: what a dispute opens, and what that must show; by default
+            `Disclosure.fitting`, which is nothing where the key is too small. It holds for the
+            life of the claim.
         model_digest: content digest of the marked model (`bundles.digest`), if it exists already.
         created: time to write into the claim, by default now.
 
     Raises:
         InvalidInput: the key is bound to another owner, `alpha` is out of range or cannot be
-            reached with this key's number of triggers, or the digest is not SHA-256 in hex.
+            reached with this key's number of triggers, or the digest is not SHA-256 in hex; or
+            no opening could prove anything by the rule of `disclosure`.
     """
     if key.owner is not None and key.owner != identity.public.fingerprint:
         raise InvalidInput(
@@ -209,19 +165,22 @@ def make_claim(
             f"not to {identity.public.fingerprint[:16]}",
             remedy="sign with the identity that the key was made for",
         )
-    if not 0 < alpha <= 2.0**_WEAKEST:
+    if not 0 < alpha <= 2.0**WEAKEST:
         raise InvalidInput(
             f"alpha is {alpha}",
-            why=f"a claim's level lies above 0 and at most at 2^{_WEAKEST}: keys could be drawn "
+            why=f"a claim's level lies above 0 and at most at 2^{WEAKEST}: keys could be drawn "
             "until one satisfies a weaker rule by chance",
             remedy="leave it out (2^-64), or choose a smaller one",
         )
+    if disclosure == "auto":
+        disclosure = Disclosure.fitting(key.n, key.classes)
     statement = Statement.from_dict(
         {
             "key": key.parameters.to_dict(),
             "root": key.commitment(),
             "log2_alpha": math.log2(alpha),
             "model_digest": model_digest,
+            "disclosure": None if disclosure is None else disclosure.to_dict(),
         }
     )
     if statement.needed is None:
@@ -229,6 +188,14 @@ def make_claim(
             f"{key.n} triggers cannot prove anything at alpha {alpha:.3g}",
             why=f"all {key.n} matches happen by chance with probability {key.classes}^-{key.n}",
             remedy="make a key with more triggers, or choose a larger alpha",
+        )
+    if disclosure is not None and disclosure.needed(key.n, key.classes) is None:
+        raise InvalidInput(
+            f"{disclosure.size} triggers of an opening cannot prove anything at "
+            f"2^{disclosure.log2_alpha:.4g}",
+            why=f"all {disclosure.size} matches happen by chance with probability "
+            f"{key.classes}^-{disclosure.size}, and there are {disclosure.lots(key.n)} lots",
+            remedy="open more triggers in each dispute",
         )
     document = sign_document(statement.to_dict(), identity, purpose=PURPOSE, created=created)
     return Claim(statement=_statement(document["content"]), document=document)
