@@ -106,6 +106,8 @@ def check_document(
     try:
         parsed = SignedDocument.from_dict(document)
         message = parsed.signed()
+        if canonical(document, "the document") != canonical(parsed.to_dict(), "the document"):
+            raise InvalidInput("a field is missing, or not written as it was signed")
     except (InvalidInput, TypeError, ValueError) as error:
         raise BadFile(
             "this is not a signed document",

@@ -16,8 +16,9 @@ from typing import Any
 from pydantic.dataclasses import dataclass
 
 from doorward.records import STRICT, Record
+from doorward.watermark.behaviour import Behaviour
 
-__all__ = ["CONFIDENCE", "Verdict"]
+__all__ = ["CONFIDENCE", "Verdict", "in_words"]
 
 CONFIDENCE = 0.95
 """Of the interval in a verdict."""
@@ -35,7 +36,10 @@ class Verdict(Record):
         root: Merkle root of the claim that was judged, hex.
         matches: triggers that the suspect gave the committed label.
         n: triggers asked.
-        needed: matches that the rule asks for.
+        unanswered: those of them that the suspect refused, or answered with what is no class. The
+            p-value is over the others: what a suspect refuses it refuses without knowing the
+            labels, so that these remain as hard to guess as ever.
+        needed: matches that the rule asks for; one more than the answers if no number would do.
         classes: number of classes L; by chance one in L matches.
         p_value: probability of at least so many matches by chance; 0.0 below 5e-324.
         log2_p: log2 of the p-value, which never underflows.
@@ -47,6 +51,7 @@ class Verdict(Record):
         claimed: when the claim was signed, by the signer's own account: no proof of time.
         verified_at: when this verdict was reached (UTC).
         suspect: what the suspect model said of itself.
+        behaviour: how it answered triggers and other questions; may hold warnings.
     """
 
     verified: bool
@@ -55,6 +60,7 @@ class Verdict(Record):
     root: str
     matches: int | None = None
     n: int
+    unanswered: int = 0
     needed: int
     classes: int
     p_value: float | None = None
@@ -66,11 +72,17 @@ class Verdict(Record):
     claimed: str
     verified_at: str
     suspect: dict[str, Any] | None = None
+    behaviour: Behaviour | None = None
 
     @property
     def trigger_accuracy(self) -> float | None:
         """Share of the triggers that matched, in [0, 1]."""
         return None if self.matches is None else self.matches / self.n
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What was odd about the suspect's behaviour; never a proof of anything."""
+        return () if self.behaviour is None else self.behaviour.warnings
 
     def explain(self) -> str:
         """The verdict in plain words, for somebody who is not a specialist."""
@@ -80,20 +92,32 @@ class Verdict(Record):
                 "its answers could prove nothing."
             )
         head = "VERIFIED" if self.verified else "NOT VERIFIED"
-        by_chance = self.n / self.classes
+        answered = self.n - self.unanswered
+        refused = (
+            f" It gave no answer to {self.unanswered} of them; chance is reckoned over the other "
+            f"{answered}."
+            if self.unanswered
+            else ""
+        )
+        warnings = "".join(f" WARNING: {warning}" for warning in self.warnings)
         return (
             f"{head}. {self.owner} committed to {self.n} abstract pictures and a secret label for "
             f"each (in a claim dated {self.claimed} by the owner's own account). The suspect model "
             f"gave {self.matches} of the {self.n} pictures exactly that label; a model that knows "
-            f"nothing of the key would get about {by_chance:.3g}. So many matches by chance have "
-            f"the probability {_probability(self.log2_p)}; the rule asks for "
-            f"{_probability(self.log2_alpha)} or less, that is {self.needed} matches. The model's "
+            f"nothing of the key would get about {answered / self.classes:.3g}.{refused} So many "
+            f"matches by chance have the probability {in_words(self.log2_p)}; the rule asks for "
+            f"{in_words(self.log2_alpha)} or less, that is {self.needed} matches. The model's "
             f"true match rate lies between {self.interval[0]:.0%} and {self.interval[1]:.0%} with "
-            f"95 % confidence. {self.reason}"
+            f"95 % confidence. {self.reason}{warnings}"
         )
 
 
-def _probability(log2_p: float) -> str:
+def in_words(log2_p: float) -> str:
+    """A probability, given as its log2, as somebody would say it.
+
+    >>> in_words(-1), in_words(-64)
+    ('0.5', '2^-64 (1 in 10^19)')
+    """
     if log2_p == 0:
         return "1"
     if log2_p > -13:

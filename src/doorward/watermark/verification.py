@@ -12,6 +12,9 @@
 >>> verdict.verified, verdict.n, verdict.needed
 (False, 100, 46)
 
+`doorward.watermark.verifying` has the same with cover questions, resumption, and minutes that the
+verifier signs.
+
 Null hypothesis: the suspect's answers are independent of the key's labels. These are uniform on L
 classes, so the matches of *any* fixed model, whatever its preferences, are then distributed as
 Binomial(n, 1/L), and the one-sided tail is an exact p-value (Adi et al. 2018 fix no threshold).
@@ -21,16 +24,13 @@ claimant who draws k keys and shows the best one has k times the chance, which i
 default rule. And it says that the suspect's maker used the labels, not how they came by them: once
 a key has been shown (in a dispute, say), models made later may have been taught its labels on
 purpose. Asking a suspect does not spoil the test in the claimant's favour: the suspect sees the
-images, never the labels; but it may learn to refuse them.
+images, never the labels; but it may learn to refuse them (`doorward.watermark.verifying.queries`).
 """
 
 from __future__ import annotations
 
-import hmac
-import math
 import os
 import random
-from datetime import UTC, datetime
 from typing import Any
 
 import torch
@@ -38,13 +38,15 @@ from torch import Tensor
 
 from doorward.bundles import open_black_box
 from doorward.bundles.identity import PublicIdentity
-from doorward.errors import InvalidInput, ModelUnsuitable
-from doorward.metrics import binomial_tail, binomial_tail_log2, clopper_pearson
-from doorward.models import BlackBox
+from doorward.data import ImageSource
+from doorward.errors import ModelUnsuitable
 from doorward.watermark.claim import Claim
 from doorward.watermark.key import WatermarkKey
 from doorward.watermark.triggerset import TriggerSet
-from doorward.watermark.verdict import CONFIDENCE, Verdict
+from doorward.watermark.verdict import Verdict
+from doorward.watermark.verifying.examination import examine
+from doorward.watermark.verifying.interrogation import require_same_classes
+from doorward.watermark.verifying.plan import QueryPlan
 
 __all__ = ["count_matches", "verify"]
 
@@ -56,6 +58,9 @@ def verify(
     *,
     public: PublicIdentity,
     alpha: float | None = None,
+    plan: QueryPlan | None = None,
+    covers: ImageSource | None = None,
+    resume: str | os.PathLike[str] | None = None,
 ) -> Verdict:
     """Decide whether a suspect model carries the mark of a claim.
 
@@ -72,6 +77,12 @@ def verify(
         public: the owner's public identity, from a source that you trust.
         alpha: your own level, in (0, 1); of it and the claim's, the stricter decides. The claim's
             was chosen by the claimant (at most 2**-20).
+        plan: what else the suspect is asked, and how fast; by default nothing else.
+        covers: images of the suspect's task, for the plan's cover queries; by default look-alikes
+            of the triggers (see `doorward.watermark.verifying.queries` on which are better).
+        resume: a file that keeps what was answered. With the same arguments, an interrupted
+            verification goes on where it was, and a finished one is not asked again. Keep it to
+            yourself: it shows the order of the questions.
 
     Returns:
         The verdict. A key that does not open the commitment gives ``verified=False``, and the
@@ -79,70 +90,16 @@ def verify(
 
     Raises:
         IntegrityError: the claim was changed, or is signed by somebody else.
-        BadFile: the claim's file is no claim.
+        BadFile: the claim's file is no claim, or the resume file no resume file.
         ModelUnsuitable: the suspect has another number of classes, or answers nonsense.
-        InvalidInput: the suspect takes images of another shape.
-        EndpointFailed: the endpoint does not answer.
+        InvalidInput: the suspect takes images of another shape; the level is out of range or reach;
+            the covers do not fit; the resume file belongs to another verification.
+        EndpointFailed: the endpoint does not answer (any more).
     """
-    if not isinstance(claim, Claim):
-        claim = Claim.load(claim)
-    claim.check(public)
-    statement = claim.statement
-    log2_alpha = _stricter(statement.log2_alpha, alpha)
-    needed = statement.needed_at(log2_alpha)
-    if needed is None:
-        raise InvalidInput(
-            "the rule can never be met",
-            why=f"{statement.n} triggers do not reach 2^{log2_alpha:.4g}",
-            remedy="ask the owner for a claim with more triggers",
-        )
-    facts: dict[str, Any] = {
-        "root": statement.root,
-        "n": statement.n,
-        "needed": needed,
-        "classes": statement.classes,
-        "log2_alpha": log2_alpha,
-        "owner": public.name,
-        "fingerprint": public.fingerprint,
-        "claimed": claim.created,
-        "verified_at": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
-    }
-    same_parameters = key.parameters == statement.key
-    if not (same_parameters and hmac.compare_digest(key.commitment(), statement.root)):
-        return Verdict(
-            verified=False,
-            commitment_opened=False,
-            reason="The key does not open this claim's commitment: it is another key.",
-            **facts,
-        )
-    box = open_black_box(suspect)
-    matches = count_matches(key, box)
-    log2_p = binomial_tail_log2(matches, statement.n, 1 / statement.classes)
-    verified = log2_p <= log2_alpha
-    return Verdict(
-        verified=verified,
-        commitment_opened=True,
-        reason=(
-            "Chance does not explain this: whoever made the model used the key's secret labels, or "
-            "a model that was taught them."
-            if verified
-            else "Chance explains this too well: the mark is not proven."
-        ),
-        matches=matches,
-        p_value=binomial_tail(matches, statement.n, 1 / statement.classes),
-        log2_p=log2_p,
-        interval=clopper_pearson(matches, statement.n, CONFIDENCE),
-        suspect=box.describe(),
-        **facts,
+    found = examine(
+        claim, key, suspect, public=public, alpha=alpha, plan=plan, covers=covers, resume=resume
     )
-
-
-def _stricter(log2_alpha: float, alpha: float | None) -> float:
-    if alpha is None:
-        return log2_alpha
-    if not 0 < alpha < 1:
-        raise InvalidInput(f"alpha is {alpha}", why="a level lies between 0 and 1")
-    return min(log2_alpha, math.log2(alpha))
+    return found.verdict
 
 
 def count_matches(key: TriggerSet, suspect: Any) -> int:
@@ -163,24 +120,15 @@ def count_matches(key: TriggerSet, suspect: Any) -> int:
     True
     """
     box = open_black_box(suspect)
-    _check_classes(box, key)
+    require_same_classes(box, key.classes)
     images, labels = key.triggers()
     # From the system's own random numbers: an endpoint that knew the order could prepare for it.
     order = list(range(key.n))
     random.SystemRandom().shuffle(order)
     places = torch.tensor(order)
     answers = _checked(box.labels(images[places].float() / 255), key)
-    _check_classes(box, key)  # some suspects show their number of classes only in their answers
+    require_same_classes(box, key.classes)
     return int((answers == labels[places]).sum())
-
-
-def _check_classes(box: BlackBox, key: TriggerSet) -> None:
-    if box.num_classes is not None and box.num_classes != key.classes:
-        raise ModelUnsuitable(
-            f"the suspect has {box.num_classes} classes",
-            why=f"the key is for {key.classes}",
-            remedy="this key cannot have marked this model; compare the right ones",
-        )
 
 
 def _checked(answers: Tensor, key: TriggerSet) -> Tensor:
