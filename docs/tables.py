@@ -20,16 +20,19 @@ from pathlib import Path
 from typing import Any
 
 from doorward.benchmarks import STUDIES, TIERS, StudyResult
-from doorward.benchmarks.summary import group_rows, show, summarise
+from doorward.benchmarks.summary import Group, group_rows, show, summarise
 from doorward.data import DATASETS
 from doorward.files import read_json
 from doorward.models import ARCHITECTURES
 from doorward.poisoning import ATTACKS
+from doorward.reporting import power_of_two
 from doorward.triggers import TRIGGERS
 
 ROOT = Path(__file__).resolve().parent.parent
 FILES = [ROOT / "README.md"]
 RESULTS = ROOT / "benchmarks" / "results"
+
+MOST_LINES = 20  # of one study in the README; longer ones have their page
 
 # A system is listed once its package is there; its first docstring line says what it does.
 SYSTEMS = {
@@ -115,7 +118,12 @@ def results() -> str:
         if result.tier == "quick" or result.study not in STUDIES:
             continue
         metrics = STUDIES[result.study].metrics
-        for group in group_rows(result.rows):
+        groups = group_rows(result.rows)
+        if len(groups) > MOST_LINES:
+            page = f"docs/benchmarks/{result.study}.md"
+            rows.append([f"`{result.study}`", f"[{len(groups)} lines]({page})", "", ""])
+            continue
+        for group in groups:
             shown = [
                 f"{metric.title} {show(summarise(group.numbers(metric.name)), metric)}"
                 for metric in metrics
@@ -126,6 +134,44 @@ def results() -> str:
     if not rows:
         return "Nothing yet.\n"
     return _table(["study", "setting and method", "seeds", "mean ± standard deviation"], rows)
+
+
+def survival() -> str:
+    """Every attack on every kind of mark, as the study `watermark-attacks` measured them."""
+    found = [RESULTS / f"watermark-attacks-{tier}.json" for tier in ("paper", "cpu")]
+    paths = [path for path in found if path.exists()]
+    if not paths:
+        return "Not measured yet.\n"
+    groups = group_rows(StudyResult.from_dict(read_json(paths[0])).rows)
+    kinds = list(dict.fromkeys(group.method for group in groups))
+    lines: dict[str, dict[str, str]] = {}
+    for group in groups:
+        names = {name.removesuffix(" | log2_p") for row in group.rows for name in row.metrics}
+        for label in [name for name in names if f"{name} | log2_p" in group.rows[0].metrics]:
+            lines.setdefault(label, {})[group.method] = _outcome(group, label)
+    order = [
+        name.removesuffix(" | log2_p")
+        for group in groups
+        for name in group.rows[0].metrics
+        if name.endswith(" | log2_p")
+    ]
+    rows = [
+        [label, *(lines[label].get(kind, "") for kind in kinds)] for label in dict.fromkeys(order)
+    ]
+    return _table(["attack", *kinds], rows)
+
+
+def _outcome(group: Group, label: str) -> str:
+    """Accuracy, triggers matched and the weakest proof of the seeds, of one attack."""
+    accuracy = summarise(group.numbers(f"{label} | accuracy"))
+    matched = summarise(group.numbers(f"{label} | matches"))
+    alone = group.numbers(f"{label} | log2_p")
+    through = group.numbers(f"{label} | blended_log2_p")
+    proofs = [min(0.0, 1 + min(pair)) for pair in zip(alone, through, strict=True)]
+    if matched is None:
+        return ""
+    task = "" if accuracy is None else f"{100 * accuracy.mean:.1f} %; "
+    return f"{task}{100 * matched.mean:.0f} %, {power_of_two(max(proofs))}"
 
 
 def commands() -> str:
@@ -168,6 +214,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "datasets": datasets,
     "studies": studies,
     "results": results,
+    "survival": survival,
     "commands": commands,
 }
 

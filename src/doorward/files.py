@@ -25,12 +25,22 @@ __all__ = [
     "atomic_file",
     "atomic_folder",
     "canonical_json",
+    "home_folder",
     "read_json",
     "sha256_file",
     "write_bytes",
     "write_json",
     "write_text",
 ]
+
+
+def home_folder() -> Path:
+    """Where Doorward keeps what can be fetched or made again: ``$DOORWARD_HOME``.
+
+    Without that variable ``~/.cache/doorward``. The folder need not exist yet.
+    """
+    named = os.environ.get("DOORWARD_HOME")
+    return (Path(named) if named else Path.home() / ".cache" / "doorward").expanduser()
 
 
 def _storage_failed(path: Path, error: OSError) -> StorageFailed:

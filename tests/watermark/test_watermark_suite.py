@@ -190,6 +190,17 @@ def test_attacks_that_cannot_be_are_refused(attack, error, marked, thief, test_s
         attack_table(model, key, thief, test_set, [attack])
 
 
+def test_asking_through_carriers_counts_with_a_doubled_p_value(marked, thief, test_set):
+    model, key = marked
+    alone = attack_table(model, key, thief, test_set, []).rows[0]
+    assert alone.blended_log2_p is None
+    assert alone.proof == alone.log2_p
+    both = attack_table(model, key, thief, test_set, [], carriers=test_set).rows[0]
+    assert both.proof == 1 + min(both.log2_p, both.blended_log2_p)
+    weak = dataclasses.replace(both, log2_p=-0.5, blended_log2_p=-0.2)
+    assert weak.proof == 0
+
+
 def test_the_worst_row_is_the_weakest_proof_among_cheap_attacks(marked, thief, test_set):
     model, key = marked
     table = attack_table(model, key, thief, test_set, [])

@@ -21,6 +21,7 @@ from torch import Tensor
 
 from doorward.data.source import ImageData
 from doorward.errors import BadFile, InvalidInput, MissingData, UnknownName
+from doorward.files import home_folder
 from doorward.registry import Registry
 
 __all__ = [
@@ -135,8 +136,7 @@ def data_root(root: str | os.PathLike[str] | None = None) -> Path:
         return Path(root).expanduser()
     if os.environ.get("DOORWARD_DATA"):
         return Path(os.environ["DOORWARD_DATA"]).expanduser()
-    home = os.environ.get("DOORWARD_HOME") or Path.home() / ".cache" / "doorward"
-    return Path(home).expanduser() / "data"
+    return home_folder() / "data"
 
 
 def locate(name: str, root: Path, split: str) -> list[Path]:

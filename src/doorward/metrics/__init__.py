@@ -28,6 +28,7 @@ from doorward.metrics.attacks import (
     robust_accuracy,
 )
 from doorward.metrics.distance import psnr, ssim
+from doorward.metrics.lots import lots_tail_log2
 from doorward.metrics.predictions import (
     accuracy,
     evaluating,
@@ -57,6 +58,7 @@ __all__ = [
     "expected_calibration_error",
     "hypergeometric_survival",
     "hypergeometric_survival_log2",
+    "lots_tail_log2",
     "predict",
     "psnr",
     "robust_accuracy",

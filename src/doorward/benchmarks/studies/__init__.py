@@ -3,6 +3,18 @@
 A new study is a new file here: a grid per tier, and a function of one `Cell`.
 """
 
-from doorward.benchmarks.studies import training_accuracy, training_speed, watermark_basic
+from doorward.benchmarks.studies import (
+    training_accuracy,
+    training_speed,
+    watermark_attacks,
+    watermark_basic,
+    watermark_functionality,
+)
 
-__all__ = ["training_accuracy", "training_speed", "watermark_basic"]
+__all__ = [
+    "training_accuracy",
+    "training_speed",
+    "watermark_attacks",
+    "watermark_basic",
+    "watermark_functionality",
+]

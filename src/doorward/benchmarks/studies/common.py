@@ -54,9 +54,9 @@ def task(
     }
 
 
-def recipe_of(cell: Cell) -> Recipe:
-    """The cell's recipe, with the cell's seed."""
-    return Recipe.from_dict({**cell.options["recipe"], "seed": cell.seed})
+def recipe_of(cell: Cell, **changes: Any) -> Recipe:
+    """The cell's recipe, with the cell's seed and `changes` of its fields."""
+    return Recipe.from_dict({**cell.options["recipe"], "seed": cell.seed, **changes})
 
 
 def load_pair(cell: Cell) -> tuple[ImageData, ImageData]:

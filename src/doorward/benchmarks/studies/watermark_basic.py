@@ -68,7 +68,7 @@ def _grid(tier: str) -> Grid:
 
 @study(
     "watermark-basic",
-    version=1,
+    version=2,
     title="Watermark: cost and proof",
     question="What does marking a model cost in accuracy, and does the owner's key, and only the "
     "owner's key, open it?",

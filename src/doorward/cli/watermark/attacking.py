@@ -115,6 +115,7 @@ def attack(
         thief,
         test_set,
         attacks,
+        carriers=test_set,
         path=out,
         on_row=lambda row: note(f"{row.attack.label}: {row.matches} of {row.n} match"),
     )
@@ -134,7 +135,7 @@ def attack(
             row.attack.label,
             "-" if row.accuracy is None else f"{row.accuracy:.2%}",
             f"{row.matches}/{row.n}",
-            f"2^{row.log2_p:.1f}",
+            f"2^{row.proof:.1f}",
             "yes" if row.survived(-alpha_bits) else "no",
         ]
         for row in done.rows
@@ -142,7 +143,7 @@ def attack(
     verdict = (
         f"The mark survives all attacks that cost at most {most_cost:g} points."
         if survived
-        else f"The mark does not survive {worst.attack.label} (2^{worst.log2_p:.1f})."
+        else f"The mark does not survive {worst.attack.label} (2^{worst.proof:.1f})."
     )
     answer(
         {"survived": survived, "worst": worst.attack.label, **done.to_dict()},

@@ -32,6 +32,7 @@ from doorward.errors import InvalidInput
 from doorward.files import canonical_json, read_json, write_json
 from doorward.metrics import accuracy, binomial_tail, binomial_tail_log2, clopper_pearson
 from doorward.records import STRICT, Record, environment
+from doorward.watermark.blended import ask_blended
 from doorward.watermark.suite.attack import Attack, Struck, Thief, known, strike
 from doorward.watermark.triggerset import TriggerSet
 from doorward.watermark.verdict import CONFIDENCE
@@ -53,6 +54,8 @@ class AttackRow(Record):
         p_value: of so many by chance; 0.0 below 5e-324.
         log2_p: its log2.
         interval: 95 % interval of the match rate.
+        blended_log2_p: log2 of the p-value of asking through carriers (`ask_blended`); None
+            without carriers.
         old_head: the answers came through the owner's old head (see `Struck`).
         seconds: of the attack.
         facts: what the attack reports of itself.
@@ -66,6 +69,7 @@ class AttackRow(Record):
     p_value: float
     log2_p: float
     interval: tuple[float, float]
+    blended_log2_p: float | None = None
     old_head: bool
     seconds: float
     facts: dict[str, Any]
@@ -75,9 +79,16 @@ class AttackRow(Record):
         """Share of the triggers that match, in [0, 1]."""
         return self.matches / self.n
 
+    @property
+    def proof(self) -> float:
+        """log2 of the p-value of the stronger of both ways to ask, doubled if there were two."""
+        if self.blended_log2_p is None:
+            return self.log2_p
+        return min(0.0, 1 + min(self.log2_p, self.blended_log2_p))
+
     def survived(self, log2_alpha: float) -> bool:
         """Whether the mark is still proven at a level given as log2."""
-        return self.log2_p <= log2_alpha
+        return self.proof <= log2_alpha
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -100,7 +111,7 @@ class AttackTable(Record):
         Attacks that leave a model for another task count too: the copy is worth something.
         """
         cheap = [row for row in self.rows if row.cost is None or row.cost <= most_cost]
-        return max(cheap, key=lambda row: row.log2_p)
+        return max(cheap, key=lambda row: row.proof)
 
 
 def attack_table(
@@ -110,6 +121,7 @@ def attack_table(
     validation: ImageData,
     attacks: Sequence[Attack],
     *,
+    carriers: ImageData | None = None,
     path: str | os.PathLike[str] | None = None,
     on_row: Callable[[AttackRow], None] | None = None,
 ) -> AttackTable:
@@ -121,6 +133,8 @@ def attack_table(
         thief: what the attacker has. Its images should not be `validation`.
         validation: test images of the task.
         attacks: for example `standard_attacks`.
+        carriers: images of the task to ask about the triggers through, too (`ask_blended`), 16 or
+            more; None asks about the triggers alone.
         path: JSON file to write after each row; rows that it holds already are not done again.
         on_row: called with each new row.
 
@@ -138,6 +152,7 @@ def attack_table(
         "other": thief.other.digest() if thief.other else None,
         "recipe": thief.recipe.digest(),
         "validation": validation.digest(),
+        "carriers": carriers.digest() if carriers else None,
         "seed": thief.seed,
     }
     done = _read(path, identity)
@@ -148,7 +163,8 @@ def attack_table(
         if row is None:
             begun = perf_counter()
             struck = Struck(model, model) if attack is _NONE else strike(model, mark, attack, thief)
-            row = _row(attack, struck, mark, validation, before, perf_counter() - begun)
+            seconds = perf_counter() - begun
+            row = _row(attack, struck, mark, validation, carriers, before, seconds)
             if on_row is not None:
                 on_row(row)
         rows.append(row)
@@ -169,6 +185,7 @@ def _row(
     struck: Struck,
     mark: TriggerSet,
     validation: ImageData,
+    carriers: ImageData | None,
     before: float,
     seconds: float,
 ) -> AttackRow:
@@ -186,10 +203,15 @@ def _row(
         p_value=binomial_tail(matches, mark.n, chance),
         log2_p=binomial_tail_log2(matches, mark.n, chance),
         interval=clopper_pearson(matches, mark.n, CONFIDENCE),
+        blended_log2_p=None if carriers is None else _blended(mark, struck.asked, carriers),
         old_head=struck.old_head,
         seconds=seconds,
         facts=facts,
     )
+
+
+def _blended(mark: TriggerSet, asked: nn.Module, carriers: ImageData) -> float:
+    return ask_blended(mark, asked, carriers).log2_p
 
 
 def _read(path: str | os.PathLike[str] | None, identity: dict[str, Any]) -> dict[str, AttackRow]:
