@@ -1,0 +1,67 @@
+"""``doorward watermark attack``: the table, its file, its report and its exit code."""
+
+import json
+
+import pytest
+
+SMALL = ["--data", "digits", "--size", 16]
+BOTH = ["--family", "quantisation", "--family", "pruning"]
+
+
+@pytest.fixture(scope="module")
+def marked(house, doorward):
+    """A marked model: enough training for the mark to be learnt."""
+    out = house / "attacked.model"
+    doorward(
+        "watermark", "embed", house / "mark.key", *SMALL, "--option", "width=8", "--batch-size", 64,
+        "--epochs", 8, "--precision", "fp32", "--out", out,
+    )  # fmt: skip
+    return out
+
+
+def attack(doorward, house, marked, *more, **options):
+    place = ["--out", house / "attacks.json", "--epochs", 0.5]
+    words = ["watermark", "attack", marked, "--key", house / "mark.key", *SMALL, *place, *more]
+    return doorward(*words, **options)
+
+
+def test_the_mark_outlives_rounding_of_the_weights(house, marked, doorward):
+    report = house / "attacks.html"
+    found = attack(doorward, house, marked, "--family", "quantisation", "--report", report)
+    assert found["survived"]
+    labels = [row["attack"]["label"] for row in found["rows"]]
+    assert labels == ["no attack", "int8 weights", "int8 weights and activations"]
+    assert json.loads((house / "attacks.json").read_text())["rows"] == found["rows"]
+    page = report.read_text(encoding="utf-8")
+    assert "What does the mark withstand?" in page
+    assert "int8 weights" in page
+
+
+def test_a_mark_that_was_never_there_is_a_no(house, doorward):
+    result = attack(
+        doorward, house, house / "plain.model", "--family", "quantisation",
+        "--out", house / "other.json", code=1, parse=False,
+    )  # fmt: skip
+    assert "does not survive no attack" in result.stdout
+
+
+def test_a_second_call_goes_on_with_the_same_file(house, marked, doorward):
+    attack(doorward, house, marked, "--family", "quantisation")
+    result = attack(
+        doorward, house, marked, *BOTH, "--most-cost", 0.001, "--alpha-bits", 1, parse=False
+    )
+    assert "int8 weights:" not in result.stderr  # done before: not announced again
+    assert "pruning 50%: " in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (["--family", "magic"], "family of attacks"),
+        (["--share", 2], "--share"),
+        (["--thief-data", "nowhere"], "nowhere"),
+    ],
+)
+def test_a_wrong_call_is_explained(house, marked, doorward, more, message):
+    result = attack(doorward, house, marked, *more, code=2, parse=False)
+    assert message in result.stderr
