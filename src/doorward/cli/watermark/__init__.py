@@ -11,7 +11,7 @@
 
 from __future__ import annotations
 
-from doorward.cli.watermark import attacking, marking, verifying
+from doorward.cli.watermark import attacking, faithful, faithful_marking, marking, verifying
 from doorward.cli.watermark.group import group
 
-__all__ = ["attacking", "group", "marking", "verifying"]
+__all__ = ["attacking", "faithful", "faithful_marking", "group", "marking", "verifying"]
