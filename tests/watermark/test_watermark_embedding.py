@@ -173,7 +173,7 @@ def test_marking_a_trained_model(key, digits, plain):
     model = create("resnet8", classes=10, input_shape=SHAPE, width=8)
     model.load_state_dict(plain.state_dict())
     recipe = pretrained_recipe(RECIPE, images=len(train), n=20)
-    assert recipe.lr == pytest.approx(0.05)
+    assert recipe.lr == pytest.approx(0.025)
     result = embed(model, train, key, recipe, mode="pretrained", validation=test)
     assert result.accuracy_before == accuracy(plain, test)
     assert result.accuracy > result.accuracy_before - 0.03

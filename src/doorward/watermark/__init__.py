@@ -29,6 +29,18 @@ And later, when a copy turns up somewhere - as a module, a file, behind HTTP:
 from doorward.watermark.claim import Claim, Statement, make_claim
 from doorward.watermark.embedding import EmbedResult, embed
 from doorward.watermark.key import KeyParameters, WatermarkKey, draw_triggers
+from doorward.watermark.methods import (
+    EMBEDDINGS,
+    App,
+    AppMargin,
+    Certificate,
+    Certified,
+    Embedding,
+    Margin,
+    Plain,
+    certify,
+    make_embedding,
+)
 from doorward.watermark.objective import MarkObjective, pretrained_recipe, triggers_per_batch
 from doorward.watermark.patterns import GENERATORS, generate
 from doorward.watermark.triggerset import TriggerSet
@@ -36,20 +48,30 @@ from doorward.watermark.verdict import Verdict
 from doorward.watermark.verification import count_matches, verify
 
 __all__ = [
+    "EMBEDDINGS",
     "GENERATORS",
+    "App",
+    "AppMargin",
+    "Certificate",
+    "Certified",
     "Claim",
     "EmbedResult",
+    "Embedding",
     "KeyParameters",
+    "Margin",
     "MarkObjective",
+    "Plain",
     "Statement",
     "TriggerSet",
     "Verdict",
     "WatermarkKey",
+    "certify",
     "count_matches",
     "draw_triggers",
     "embed",
     "generate",
     "make_claim",
+    "make_embedding",
     "pretrained_recipe",
     "triggers_per_batch",
     "verify",

@@ -12,10 +12,17 @@
 (8, 8, True)
 
 `embed` is both ways of Adi et al. (2018): into a fresh model, or into one that is trained already.
+Other methods make the mark harder to remove; they are named, and take options (`EMBEDDINGS`):
+
+>>> result = embed(model, digits, key, Recipe(epochs=1, batch_size=32), method="app", eps=0.05)
+>>> result.method, result.options["eps"]
+('app', 0.05)
 """
 
 from __future__ import annotations
 
+import dataclasses
+import inspect
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
@@ -28,6 +35,7 @@ from doorward.metrics import accuracy, binomial_tail, binomial_tail_log2
 from doorward.models import Classifier, require_model
 from doorward.records import STRICT, Record
 from doorward.training import FitResult, Recipe, fit, recipe_for
+from doorward.watermark.methods import EMBEDDINGS, Embedding, make_embedding, name_of
 from doorward.watermark.objective import (
     MarkObjective,
     pretrained_recipe,
@@ -58,6 +66,8 @@ class EmbedResult(Record):
         log2_p: its log2.
         recipe: what was trained.
         fit: the training run.
+        method: how the triggers were learnt, a name of `EMBEDDINGS`.
+        options: of the method.
     """
 
     mode: Mode
@@ -72,6 +82,11 @@ class EmbedResult(Record):
     log2_p: float
     recipe: Recipe
     fit: FitResult
+    method: str = "plain"
+    options: dict[str, Any] = dataclasses.field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        make_embedding(self.method, self.options)  # raises InvalidInput
 
     @property
     def trigger_accuracy(self) -> float:
@@ -86,9 +101,10 @@ def embed(
     recipe: Recipe | None = None,
     *,
     mode: Mode = "from-scratch",
+    method: str | Embedding = "plain",
     per_batch: int | Literal["auto"] = "auto",
     validation: ImageSource | None = None,
-    **fit_options: Any,
+    **options: Any,
 ) -> EmbedResult:
     """Mark a model with a key.
 
@@ -103,17 +119,21 @@ def embed(
             in two of three public re-runs.
         mode: ``"from-scratch"`` or ``"pretrained"``. Adi et al. found
             marks from scratch harder to remove.
+        method: how triggers are learnt: ``"plain"``, ``"app"``, ``"margin"``, ``"certified"``,
+            ``"app-margin"`` or another name of `EMBEDDINGS`; or a method with its options.
         per_batch: triggers per batch of clean images. The paper's 2 shows each of 100 triggers 10
             times per epoch of 500 steps; ``"auto"`` is 2 where this suffices, and more for small
             data sets or short runs (see `triggers_per_batch`).
         validation: data to measure the accuracy on.
-        fit_options: passed on to `training.fit` (device, devices, checkpoint, progress, ...).
+        options: of the method (``eps=0.05`` for ``"app"``), and of `training.fit` (device,
+            devices, checkpoint, progress, ...).
 
     Returns:
         What was done, with accuracy, trigger matches and p-value of the marked model.
 
     Raises:
-        InvalidInput: data, key, mode or `per_batch` do not fit.
+        UnknownName: there is no such method.
+        InvalidInput: data, key, mode, `per_batch` or the options do not fit.
         ModelUnsuitable: the model does not take these images or has other classes.
         TrainingDiverged: the recipe is unstable.
 
@@ -122,6 +142,7 @@ def embed(
     epoch counter), no random start within the trigger order.
     """
     _check(model, source, key, mode)
+    embedding, fit_options = _sorted(method, options)
     before = None
     if mode == "pretrained" and validation is not None:
         before = accuracy(model, validation)
@@ -130,11 +151,20 @@ def embed(
         recipe = recipe_for(source.name, architecture)
         if mode == "pretrained":
             recipe = pretrained_recipe(recipe, images=len(source), n=key.n)
+    if embedding.batchnorm == "clean" and recipe.batchnorm == "train":
+        recipe = dataclasses.replace(recipe, batchnorm="clean-only")
     steps = recipe.steps(len(source))
     k = per_batch
     if k == "auto":
-        k = triggers_per_batch(key.n, steps, recipe.batch_size)
-    objective = MarkObjective(key, k, seed=recipe.seed, label_smoothing=recipe.label_smoothing)
+        k = triggers_per_batch(key.n, steps, recipe.batch_size, embedding.exposures)
+    objective = MarkObjective(
+        key,
+        k,
+        seed=recipe.seed,
+        label_smoothing=recipe.label_smoothing,
+        method=embedding,
+        steps=steps,
+    )
     run = fit(model, objective, source, recipe, validation=validation, **fit_options)
     matches = count_matches(key, model)
     return EmbedResult(
@@ -150,7 +180,25 @@ def embed(
         log2_p=binomial_tail_log2(matches, key.n, 1 / key.classes),
         recipe=recipe,
         fit=run,
+        method=name_of(embedding),
+        options=embedding.to_dict(),
     )
+
+
+def _sorted(method: str | Embedding, options: dict[str, Any]) -> tuple[Embedding, dict[str, Any]]:
+    """The method, and what of the options is `fit`'s."""
+    kind = type(method) if isinstance(method, Embedding) else EMBEDDINGS[method]
+    own = {each.name for each in dataclasses.fields(kind)}
+    of_fit = set(list(inspect.signature(fit).parameters)[4:])
+    unknown = sorted(set(options) - own - of_fit)
+    if unknown:
+        raise InvalidInput(
+            f"there is no option {unknown[0]!r}",
+            why=f"the method has {', '.join(sorted(own))}",
+            remedy=f"choose among these, or those of training: {', '.join(sorted(of_fit))}",
+        )
+    embedding = make_embedding(method, {k: v for k, v in options.items() if k in own})
+    return embedding, {k: v for k, v in options.items() if k not in own}
 
 
 def _check(model: nn.Module, source: ImageSource, key: TriggerSet, mode: str) -> None:
