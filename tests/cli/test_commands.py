@@ -29,6 +29,7 @@ def test_the_commands_of_the_design_exist():
         "demo", "train", "eval", "sign", "check", "convert", "poison",
         "data list", "data fetch", "data show", "keys new", "keys show",
         "watermark keygen", "watermark embed", "watermark claim", "watermark verify",
+        "watermark check-transcript",
         "watermark paper keygen", "watermark paper mark", "watermark paper verify",
         "bench list", "bench run", "bench report",
     }  # fmt: skip

@@ -11,7 +11,30 @@
 
 from __future__ import annotations
 
-from doorward.cli.watermark import attacking, faithful, faithful_marking, marking, verifying
+from doorward.cli.watermark import (
+    accusing,
+    attacking,
+    certifying,
+    dating,
+    disputing,
+    faithful,
+    faithful_marking,
+    marking,
+    transcripts,
+    verifying,
+)
 from doorward.cli.watermark.group import group
 
-__all__ = ["attacking", "faithful", "faithful_marking", "group", "marking", "verifying"]
+__all__ = [
+    "accusing",
+    "attacking",
+    "certifying",
+    "dating",
+    "disputing",
+    "faithful",
+    "faithful_marking",
+    "group",
+    "marking",
+    "transcripts",
+    "verifying",
+]

@@ -29,6 +29,7 @@ One key against several suspects, or several keys against one, need a correction
 
 from doorward.watermark.verifying.checking import check_transcript
 from doorward.watermark.verifying.examination import examine
+from doorward.watermark.verifying.explaining import Grounds, explain
 from doorward.watermark.verifying.history import Earlier, History
 from doorward.watermark.verifying.interrogation import Examination, interrogate
 from doorward.watermark.verifying.plan import GUARDED, QueryPlan
@@ -44,6 +45,7 @@ __all__ = [
     "Corrected",
     "Earlier",
     "Examination",
+    "Grounds",
     "History",
     "Proceedings",
     "Queries",
@@ -53,5 +55,6 @@ __all__ = [
     "check_transcript",
     "correct",
     "examine",
+    "explain",
     "interrogate",
 ]

@@ -72,6 +72,7 @@ def check_transcript(
     opened: Sequence[OpenedTrigger] | None = None,
     covers: ImageSource | None = None,
     against: Any = None,
+    trust_factory: bool = False,
 ) -> Verdict:
     """Check a transcript and reach its verdict again.
 
@@ -84,6 +85,7 @@ def check_transcript(
         opened: some of its triggers, if you were given those.
         covers: the cover images, if you have them: then it is checked that they were asked about.
         against: the suspect itself (as in `verify`), to ask it again. Needs `key` or `opened`.
+        trust_factory: as `bundles.open_black_box`.
 
     Returns:
         The verdict, reached anew from what you gave. With `opened`, it is over these triggers.
@@ -123,7 +125,7 @@ def check_transcript(
         verdict = rule_again(record, case)
         queries = _questions(record, shown, covers)
     if against is not None:
-        replay(record, shown, places, queries, against)
+        replay(record, shown, places, queries, against, trust_factory=trust_factory)
     return verdict
 
 

@@ -42,7 +42,13 @@ __all__ = ["replay"]
 
 
 def replay(
-    record: Proceedings, shown: Shown, places: Sequence[int], queries: Queries | None, suspect: Any
+    record: Proceedings,
+    shown: Shown,
+    places: Sequence[int],
+    queries: Queries | None,
+    suspect: Any,
+    *,
+    trust_factory: bool = False,
 ) -> None:
     """Ask again.
 
@@ -52,12 +58,13 @@ def replay(
         places: where they are among the questions.
         queries: all questions, if all their images are known; else only `shown` is asked about.
         suspect: as in `verify`.
+        trust_factory: as `bundles.open_black_box`.
 
     Raises:
         IntegrityError: it is another suspect, or it gives other answers.
         ModelUnsuitable, InvalidInput, EndpointFailed: as `verify`.
     """
-    box = open_black_box(suspect)
+    box = open_black_box(suspect, trust_factory=trust_factory)
     name = name_of(suspect, box)
     if name != record.suspect:
         raise IntegrityError(

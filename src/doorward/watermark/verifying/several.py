@@ -74,7 +74,9 @@ def correct(
     A verdict over a wrong key is no test: nobody was asked.
     """
     if method not in ("holm", "bonferroni"):
-        raise InvalidInput(f"no correction is called {method!r}", remedy="holm or bonferroni")
+        raise InvalidInput(
+            f"no correction is called {method!r}", remedy="choose holm or bonferroni"
+        )
     tested = [(v.log2_p, place) for place, v in enumerate(verdicts) if v.log2_p is not None]
     count = len(tested) if tests is None else tests
     if count < len(tested):
