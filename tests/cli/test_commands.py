@@ -31,6 +31,8 @@ def test_the_commands_of_the_design_exist():
         "watermark keygen", "watermark embed", "watermark claim", "watermark verify",
         "watermark check-transcript",
         "watermark paper keygen", "watermark paper mark", "watermark paper verify",
+        "watermark challenge", "watermark cut-and-choose", "watermark disclose",
+        "watermark inspect", "watermark judge", "watermark status",
         "bench list", "bench run", "bench report",
     }  # fmt: skip
 

@@ -18,7 +18,7 @@ from doorward.randomness import Secret, generator
 from doorward.watermark.claim import Claim, make_claim
 from doorward.watermark.disclosure import BurnLedger, Disclosure, disclose, make_challenge
 from doorward.watermark.disclosure import verify_opening as judge
-from doorward.watermark.disclosure.challenge import draw
+from doorward.watermark.drawing import draw
 from doorward.watermark.key import KeyParameters, WatermarkKey
 from doorward.watermark.opened import RevealedTriggers, open_triggers
 from doorward.watermark.statement import Statement

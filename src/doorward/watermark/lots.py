@@ -55,12 +55,13 @@ class Disclosure(Record):
     log2_alpha: Annotated[float, Field(ge=-1_000_000, le=WEAKEST, allow_inf_nan=False)] = LOG2_ALPHA
 
     @classmethod
-    def fitting(cls, n: int, classes: int) -> Self | None:
+    def fitting(cls, n: int, classes: int, log2_alpha: float = LOG2_ALPHA) -> Self | None:
         """The rule for a key whose owner does not choose: 20 triggers, more where classes are few.
 
         Args:
             n: triggers of the key.
             classes: number of classes L.
+            log2_alpha: log2 of the level for all lots together.
 
         Returns:
             The smallest lots, of at least 20, of which 15 % may miss; None if the key is too small.
@@ -71,7 +72,7 @@ class Disclosure(Record):
         True
         """
         for size in range(_USUAL_SIZE, n + 1, _STEP):
-            rule = cls(size=size)
+            rule = cls(size=size, log2_alpha=log2_alpha)
             needed = rule.needed(n, classes)
             if needed is not None and needed <= (1 - _TOLERATED) * size:
                 return rule

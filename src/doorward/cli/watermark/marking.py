@@ -1,4 +1,4 @@
-"""``doorward watermark keygen|embed|claim``: draw a key, plant it, and claim it."""
+"""``doorward watermark keygen|embed``: draw a key, and plant it."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from doorward.cli.options import (
 )
 from doorward.cli.watermark.group import KeyFile, group
 
-__all__ = ["claim", "embed", "keygen"]
+__all__ = ["embed", "keygen"]
 
 
 @group.command(
@@ -44,6 +44,17 @@ def keygen(
     size: Size = None,
     channels: Channels = None,
     n: Annotated[int, typer.Option("--n", help="Trigger images.", min=1)] = 100,
+    generator: Annotated[
+        str | None,
+        typer.Option(help="What draws the images. Default: the usual one.", show_default=False),
+    ] = None,
+    beacon: Annotated[
+        str | None,
+        typer.Option(
+            help="A public random value of today (a beacon's round, a block's hash): the key is "
+            "then provably not older than it.",
+        ),
+    ] = None,
     root: Root = None,
     passphrase_file: PassphraseFile = None,
     as_json: Json = False,
@@ -56,6 +67,7 @@ def keygen(
     from doorward.bundles import PublicIdentity
     from doorward.errors import InvalidInput
     from doorward.watermark import WatermarkKey
+    from doorward.watermark.patterns import DEFAULT_GENERATOR
 
     if data is not None:
         from doorward.data import load
@@ -70,7 +82,14 @@ def keygen(
     else:
         count, shape = classes, (channels or 3, size, size)
     public = None if owner is None else PublicIdentity.load(owner)
-    key = WatermarkKey.new(n=n, classes=count, image_shape=shape, owner=public)
+    key = WatermarkKey.new(
+        n=n,
+        classes=count,
+        image_shape=shape,
+        owner=public,
+        generator=generator or DEFAULT_GENERATOR,
+        beacon=beacon,
+    )
     key.seal(path, passphrase(passphrase_file, what=str(path), repeat=True))
     answer(
         {"key": str(path), "commitment": key.commitment(), **key.parameters.to_dict()},
@@ -78,6 +97,7 @@ def keygen(
         lines=[
             f"{path}  {n} triggers {'x'.join(map(str, shape))} for {count} classes, sealed",
             f"commitment  {key.commitment()}",
+            *([f"beacon  {beacon}: the key is not older than that"] if beacon else []),
             "Claim it now (doorward watermark claim), before the model leaves the house.",
         ],
     )
@@ -174,56 +194,5 @@ def embed(
             f"Triggers answered with the key's label: {result.trigger_matches} of {result.n} "
             f"(p = 2^{result.log2_p:.1f})",
             f"Model: {out}",
-        ],
-    )
-
-
-@group.command(
-    epilog="Example: doorward watermark claim mark.key --identity ada.key --out claim.json"
-)
-def claim(
-    key: KeyFile,
-    identity: Annotated[Path, typer.Option(help="Your sealed signing identity.")],
-    out: Annotated[Path, typer.Option(help="The claim to write; you may publish it.")],
-    model: Annotated[
-        Path | None, typer.Option(help="A bundle whose digest is put on record.")
-    ] = None,
-    alpha_bits: Annotated[
-        float,
-        typer.Option(help="The proof asks for a p-value of 2^-BITS or less.", min=20, max=1000),
-    ] = 64,
-    passphrase_file: PassphraseFile = None,
-    identity_passphrase_file: Annotated[
-        Path | None,
-        typer.Option(help="The identity's passphrase, if it is not the key's.", show_default=False),
-    ] = None,
-    as_json: Json = False,
-) -> None:
-    """Sign a public claim: a commitment to the key, and the rule by which it will be judged.
-
-    Make it, and publish it with a time stamp, before you publish the model.
-    """
-    from doorward.bundles import Identity, digest
-    from doorward.watermark import WatermarkKey, make_claim
-
-    opened = WatermarkKey.open(key, passphrase(passphrase_file, what=str(key)))
-    signer = Identity.open(
-        identity, passphrase(identity_passphrase_file or passphrase_file, what=str(identity))
-    )
-    made = make_claim(
-        opened,
-        signer,
-        alpha=2.0**-alpha_bits,
-        model_digest=None if model is None else digest(model),
-    )
-    made.save(out)
-    statement = made.statement
-    answer(
-        {"claim": str(out), "needed": statement.needed, **statement.to_dict()},
-        as_json=as_json,
-        lines=[
-            f"{out}  signed by {signer.public.name} ({signer.public.fingerprint[:16]})",
-            f"Proof: at least {statement.needed} of {statement.n} triggers answered with the "
-            f"key's label (p <= 2^{statement.log2_alpha:g})",
         ],
     )

@@ -25,7 +25,6 @@ the owner chose among the lots freely, and no list of old disputes has to be col
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Collection
 from functools import cached_property
@@ -39,13 +38,13 @@ from doorward.bundles.identity import Identity, PublicIdentity
 from doorward.bundles.signed import SignedDocument, check_document, sign_document
 from doorward.errors import BadFile, IntegrityError, InvalidInput
 from doorward.files import canonical_json, write_json
-from doorward.randomness import Secret
 from doorward.records import STRICT, Record
 from doorward.watermark.claim import Claim
+from doorward.watermark.drawing import draw
 from doorward.watermark.lots import Disclosure
 from doorward.watermark.statement import Hash
 
-__all__ = ["Challenge", "draw", "make_challenge", "rule_of"]
+__all__ = ["Challenge", "make_challenge", "rule_of"]
 
 PURPOSE = "watermark-challenge"
 
@@ -216,28 +215,3 @@ def rule_of(claim: Claim) -> Disclosure:
             remedy="verify with the whole key (doorward watermark verify)",
         )
     return claim.statement.disclosure
-
-
-def draw(transcript: bytes, population: int, count: int) -> tuple[int, ...]:
-    """Different numbers below `population`, by a hash: a public draw that anybody can repeat.
-
-    HMAC-SHA256 stands in for the random oracle; numbers are exactly uniform (rejection sampling),
-    and drawn without replacement (Fisher and Yates).
-
-    Args:
-        transcript: all that the draw shall depend on, encoded without ambiguity.
-        population: 1 or more.
-        count: how many, at most `population`.
-
-    Returns:
-        The numbers in the order of the draw.
-
-    >>> draw(b"example", 10, 4)
-    (5, 4, 2, 1)
-    """
-    oracle = Secret(hashlib.sha256(b"doorward draw\0" + transcript).digest())
-    left = list(range(population))
-    for place in range(count):
-        other = place + oracle.integer(place.to_bytes(4, "big"), population - place)
-        left[place], left[other] = left[other], left[place]
-    return tuple(left[:count])

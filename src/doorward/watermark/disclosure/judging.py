@@ -4,28 +4,23 @@
 >>> opening = disclose(key, claim, challenge, ada, ledger)  # doctest: +SKIP
 >>> verify_opening(claim, challenge, opening, suspect, public=ada.public)  # doctest: +SKIP
 
-`doorward.watermark.disclosure` shows a dispute from beginning to end.
+`doorward.watermark.disclosure` shows a dispute from beginning to end, and
+`doorward.watermark.verifying.openings` the same with cover questions and minutes to sign.
 """
 
 from __future__ import annotations
 
-import math
 import os
-from datetime import UTC, datetime
+from dataclasses import replace
 from typing import Any
 
-from doorward.bundles import open_black_box
 from doorward.bundles.identity import PublicIdentity
-from doorward.errors import IntegrityError, InvalidInput
-from doorward.metrics import binomial_tail, binomial_tail_log2, clopper_pearson
 from doorward.watermark.claim import Claim
-from doorward.watermark.disclosure.challenge import Challenge, rule_of
+from doorward.watermark.disclosure.challenge import Challenge
 from doorward.watermark.disclosure.opening import Opening
-from doorward.watermark.disclosure.suspects import suspect_id
-from doorward.watermark.verdict import CONFIDENCE, Verdict
-from doorward.watermark.verification import count_matches
+from doorward.watermark.verdict import Verdict
 
-__all__ = ["verify_opening"]
+__all__ = ["explain_lot", "verify_opening"]
 
 File = str | os.PathLike[str]
 
@@ -70,73 +65,29 @@ def verify_opening(
         BadFile: a file is not what it should be.
         ModelUnsuitable, EndpointFailed: as `verify`.
     """
-    claim = claim if isinstance(claim, Claim) else Claim.load(claim)
+    # Which builds on openings, and would otherwise be imported in the middle of importing them.
+    from doorward.watermark.verifying.openings import examine_opening
+
     challenge = challenge if isinstance(challenge, Challenge) else Challenge.load(challenge)
-    opening = opening if isinstance(opening, Opening) else Opening.load(opening)
-    claim.check(public)
-    level, needed = _level(claim, alpha)
-    revealed = opening.reveal(claim, challenge, public)
-    found = suspect_id(suspect, name=name, trust_factory=trust_factory)
-    if found != challenge.suspect:
-        raise IntegrityError(
-            "the challenge names another suspect",
-            why=f"it is about {challenge.suspect:.100}, not {found:.100}",
-            remedy="give the model that was accused, or draw a new challenge",
-        )
-    box = open_black_box(suspect, trust_factory=trust_factory)
-    matches = count_matches(revealed, box)
-    classes, size = revealed.classes, revealed.n
-    log2_p = binomial_tail_log2(matches, size, 1 / classes)
-    verified = log2_p <= level
-    return Verdict(
-        verified=verified,
-        commitment_opened=True,
-        reason=_reason(verified, challenge),
-        root=claim.statement.root,
-        matches=matches,
-        n=size,
-        needed=needed,
-        classes=classes,
-        p_value=binomial_tail(matches, size, 1 / classes),
-        log2_p=log2_p,
-        interval=clopper_pearson(matches, size, CONFIDENCE),
-        log2_alpha=level,
-        owner=public.name,
-        fingerprint=public.fingerprint,
-        claimed=claim.created,
-        verified_at=datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
-        suspect=box.describe(),
-    )
+    verdict = examine_opening(
+        claim if isinstance(claim, Claim) else Claim.load(claim),
+        challenge,
+        opening if isinstance(opening, Opening) else Opening.load(opening),
+        suspect,
+        public=public,
+        alpha=alpha,
+        name=name,
+        trust_factory=trust_factory,
+    ).verdict
+    return replace(verdict, reason=f"{verdict.reason} {explain_lot(challenge)}")
 
 
-def _level(claim: Claim, alpha: float | None) -> tuple[float, int]:
-    """log2 of the level for one lot, and the matches that it asks for."""
-    rule, statement = rule_of(claim), claim.statement
-    if alpha is not None and not 0 < alpha < 1:
-        raise InvalidInput(f"alpha is {alpha}", why="a level lies between 0 and 1")
-    strict = rule.log2_alpha if alpha is None else min(rule.log2_alpha, math.log2(alpha))
-    needed = rule.needed(statement.n, statement.classes, strict)
-    if needed is None:
-        raise InvalidInput(
-            "the rule can never be met",
-            why=f"{rule.size} triggers, one of {rule.lots(statement.n)} lots, do not reach "
-            f"2^{strict:.4g}",
-            remedy="ask the owner for a proof with the whole key",
-        )
-    return rule.level(statement.n, strict), needed
-
-
-def _reason(verified: bool, challenge: Challenge) -> str:
-    found = (
-        "Chance does not explain this: whoever made the model used the key's secret labels, or a "
-        "model that was taught them."
-        if verified
-        else "Chance explains this too well: these triggers do not prove the mark."
-    )
+def explain_lot(challenge: Challenge) -> str:
+    """Which pictures a dispute opens and what that does to the rule, for who reads a verdict."""
     return (
-        f"{found} The pictures are {challenge.size} of the claim's {challenge.n}: lot "
-        f"{challenge.lot} of {challenge.lots}, drawn by a hash of claim, suspect and the public "
-        f"value {challenge.beacon:.80}. The rule is divided by {challenge.lots}, so that it holds "
-        "even if the owner had chosen among the lots. It is that of one suspect: divide it again "
-        "by the number of models that the owner tried."
+        f"The pictures are {challenge.size} of the claim's {challenge.n}: lot {challenge.lot} of "
+        f"{challenge.lots}, drawn by a hash of claim, suspect and the public value "
+        f"{challenge.beacon:.80}. The claim's level is divided by {challenge.lots}, so that it "
+        "holds even if the owner had chosen among the lots. It is that of one suspect: divide it "
+        "again by the number of models that the owner tried."
     )
