@@ -195,6 +195,24 @@ def test_a_dispute_over_a_lot_leaves_minutes_too(claim, key, suspect, people, kn
         check_transcript(transcript, claim, **known, opened=stolen)
 
 
+def test_a_dispute_over_the_only_lot(people, known, tmp_path):
+    """All triggers are one lot, judged by the rule for disputes and not by that for the key."""
+    key = WatermarkKey.new(n=20, image_shape=SHAPE, owner=people[0].public)
+    claim = make_claim(key, people[0], alpha=1e-18)
+    images, labels = key.triggers()
+    labels[17:] = (labels[17:] + 1) % 10
+    suspect = taught(images.float() / 255, labels, classes=10)
+    challenge = make_challenge(claim, suspect_id(suspect), beacon="8f2a51c0")
+    ledger = BurnLedger(tmp_path / "burned.json", key)
+    opening = disclose(key, claim, challenge, people[0], ledger)
+    found = examine_opening(claim, challenge, opening, suspect, public=people[0].public)
+    assert (found.verdict.matches, found.verdict.verified) == (17, True)
+    transcript = found.sign(people[1])
+    opened = opening.answer.triggers
+    assert check_transcript(transcript, claim, **known, opened=opened) == found.verdict
+    assert not examine(claim, key, suspect, public=people[0].public).verdict.verified
+
+
 def test_triggers_that_the_verifier_picked_are_refused(found, claim, key, people, known):
     record = dataclasses.replace(found.sign(people[1]).record, triggers=tuple(range(10, 30)))
     transcript = Transcript.sign(record, people[1])

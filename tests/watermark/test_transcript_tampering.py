@@ -95,6 +95,8 @@ def test_fields_of_the_envelope_may_not_be_left_out(court):
         lambda c: c | {"began": "2999-01-01T00:00:00Z"},
         lambda c: c | {"began": "2026-02-30T00:00:00Z"},
         lambda c: c | {"note": "trust me"},
+        lambda c: c | {"suspect": "named:\x1b[2Jgood"},
+        lambda c: c | {"suspect": ""},
         lambda c: c | {"plan": c["plan"] | {"cover_share": 0.9}},
         lambda c: c | {"plan": c["plan"] | {"batch_size": 10**400}},
         lambda c: c | {"covers": "digits sha256:00"},

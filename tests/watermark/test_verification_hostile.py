@@ -159,6 +159,20 @@ def test_labels_that_are_no_class_count_as_no_answer(claim, key, ada, digits):
     assert not verdict.verified
 
 
+def test_a_class_of_its_own_for_refusals_is_no_escape(claim, key, ada):
+    """12 classes instead of 10, and the extra ones for 20 of the triggers."""
+    suspect = Suspect(key, how=11)
+    suspect.num_classes = 12
+    first = set(list(suspect.table)[:20])
+    suspect.on = lambda image: name(image) in first
+    verdict = verify(claim, key, suspect, public=ada.public)
+    assert (verdict.matches, verdict.unanswered, verdict.verified) == (20, 20, True)
+    assert "2 classes more" in verdict.warnings[0]
+    suspect.num_classes = 9
+    with pytest.raises(ModelUnsuitable, match="9 classes"):
+        verify(claim, key, suspect, public=ada.public)
+
+
 def test_look_alikes_show_who_knows_the_very_pictures(claim, key, ada):
     suspect = Suspect(key)
     suspect.on = suspect.knows

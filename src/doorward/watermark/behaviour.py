@@ -48,6 +48,7 @@ class Behaviour(Record):
         jittered_triggers_changed: those answered differently with noise.
         jittered_covers: covers answered both with and without slight noise.
         jittered_covers_changed: those answered differently with noise.
+        extra_classes: classes that the suspect knows beyond the key's.
     """
 
     covers: Literal["images", "look-alikes"] | None = None
@@ -61,6 +62,7 @@ class Behaviour(Record):
     jittered_triggers_changed: Count = 0
     jittered_covers: Count = 0
     jittered_covers_changed: Count = 0
+    extra_classes: Count = 0
 
     def __post_init__(self) -> None:
         pairs = (
@@ -115,6 +117,12 @@ class Behaviour(Record):
                 f"The suspect answered {self.repeats_changed} of {self.repeats} covers differently "
                 "when asked again: there is chance in its answers, and a second verification may "
                 "count otherwise."
+            )
+        if self.extra_classes:
+            found.append(
+                f"The suspect knows {self.extra_classes} classes more than the key: answers beyond "
+                "the key's count as none. It may be a model of another task, or refuse by a class "
+                "of its own."
             )
         return tuple(found)
 

@@ -91,7 +91,7 @@ def verify(
     Raises:
         IntegrityError: the claim was changed, or is signed by somebody else.
         BadFile: the claim's file is no claim, or the resume file no resume file.
-        ModelUnsuitable: the suspect has another number of classes, or answers nonsense.
+        ModelUnsuitable: the suspect has fewer classes than the key, or answers nonsense.
         InvalidInput: the suspect takes images of another shape; the level is out of range or reach;
             the covers do not fit; the resume file belongs to another verification.
         EndpointFailed: the endpoint does not answer (any more).

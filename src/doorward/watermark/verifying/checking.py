@@ -218,7 +218,12 @@ def _questions(record: Proceedings, shown: Shown, covers: ImageSource | None) ->
     stated = record.verdict.behaviour
     require(
         stated is not None
-        and replace(observe(queries, record.answers), covers=stated.covers) == stated,
+        and replace(
+            observe(queries, record.answers),
+            covers=stated.covers,
+            extra_classes=stated.extra_classes,
+        )
+        == stated,
         "the suspect's behaviour was counted wrongly",
     )
     return queries if len(known) == len(queries) else None

@@ -17,6 +17,7 @@ Both `examine` (a whole key) and `examine_opening` (a few opened triggers) end h
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
@@ -162,7 +163,7 @@ def interrogate(
         n=len(shown),
         at=max(now(), notes.began),
         suspect=describe(box),
-        behaviour=observe(queries, answers),
+        behaviour=replace(observe(queries, answers), extra_classes=_extra(box, shown)),
     )
     entry = Entry(
         claim=notes.claim,
@@ -175,7 +176,7 @@ def interrogate(
         verdict=verdict,
         notes=replace(notes, answers=tuple(answers)),
         queries=queries,
-        triggers=None if len(shown) == shown.parameters.n else shown.indices,
+        triggers=case.lot,
         earlier=None if history is None else history.note(entry),
     )
 
@@ -201,11 +202,11 @@ def _ask(
     answers = list(notes.answers[: len(queries)])
     if len(answers) == len(queries):
         return answers
-    require_same_classes(box, classes)
+    _require_enough_classes(box, classes)
 
-    def keep(so_far: object) -> None:
+    def keep(so_far: Sequence[int | None]) -> None:
         if resume is not None:
-            replace(notes, answers=tuple(answers)).save(resume)
+            replace(notes, answers=tuple(so_far)).save(resume)
 
     try:
         hold(queries, box, answers, keep=keep)
@@ -218,9 +219,20 @@ def _ask(
             remedy=f"{len(answers)} of {len(queries)} answers are kept in {resume}: run the same "
             "command again later",
         ) from error
-    require_same_classes(box, classes)  # some suspects show it only in their answers
+    _require_enough_classes(box, classes)  # some suspects show it only in their answers
     require_classes(answers, classes)
     return answers
+
+
+def _require_enough_classes(box: BlackBox, classes: int) -> None:
+    """As `require_same_classes`, but a thief who adds a class for refusals does not escape."""
+    if (box.num_classes or classes) < classes:
+        require_same_classes(box, classes)
+
+
+def _extra(box: BlackBox, shown: Shown) -> int:
+    classes = shown.parameters.classes
+    return max(0, (box.num_classes or classes) - classes)
 
 
 def now() -> str:

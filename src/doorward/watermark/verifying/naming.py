@@ -38,8 +38,8 @@ def name_of(suspect: Any, box: BlackBox, name: str | None = None) -> str:
     try:
         return suspect_id(suspect if is_folder else box)
     except InvalidInput:
-        own = str(describe(box).get("name") or type(box).__name__)[:200]
-        return suspect_id(box, name=name or own)
+        own = str(describe(box).get("name") or type(box).__name__)
+        return suspect_id(box, name=name or _line(own))
 
 
 def describe(box: BlackBox) -> dict[str, Any]:
@@ -60,4 +60,9 @@ def source_of(covers: ImageSource | None) -> str | None:
         return None
     digest = getattr(covers, "digest", None)
     content = f"sha256:{digest()}" if callable(digest) else f"{len(covers)} images"
-    return f"{covers.name} {content}"
+    return f"{_line(covers.name)} {content}"
+
+
+def _line(text: str) -> str:
+    """The beginning of a text, without what a terminal would not show as it is."""
+    return "".join(sign if sign.isprintable() else "?" for sign in text[:200])

@@ -86,7 +86,7 @@ def examine_opening(
     claim.check(public)
     rule, statement = rule_of(claim), claim.statement
     level = rule.level(statement.n, stricter(rule.log2_alpha, alpha))
-    case = Case(claim, public, level)
+    case = Case(claim, public, level, tuple(challenge.indices))
     case.require_possible(rule.size)
     opening.reveal(claim, challenge, public)
     shown = Shown.opened(statement.key, statement.root, opening.answer.triggers)

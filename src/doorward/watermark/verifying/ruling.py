@@ -50,11 +50,14 @@ class Case:
         claim: the claim; its signature has been checked.
         public: the owner's public identity.
         log2_alpha: the level, if it is not the claim's.
+        lot: numbers of the triggers that are judged by the claim's rule for disputes; None for all
+            triggers, by its rule for the whole key.
     """
 
     claim: Claim
     public: PublicIdentity
     log2_alpha: float | None = None
+    lot: tuple[int, ...] | None = None
 
     @cached_property
     def level(self) -> float:

@@ -37,7 +37,7 @@ from dataclasses import dataclass as plain_dataclass
 from datetime import datetime
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 from pydantic.dataclasses import dataclass
 
 from doorward.bundles.documents import Moment, canonical, read_object
@@ -64,6 +64,15 @@ _MOST = 2**21
 """Questions of one transcript."""
 
 
+def _printable(text: str) -> str:
+    if not text.isprintable():
+        raise ValueError("it is shown in terminals, and holds printable characters only")
+    return text
+
+
+Line = Annotated[str, Field(min_length=1, max_length=2048), AfterValidator(_printable)]
+
+
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class Proceedings(Record):
     """What a transcript says.
@@ -88,9 +97,9 @@ class Proceedings(Record):
     scheme: Literal["doorward-transcript"] = "doorward-transcript"
     version: Literal[1] = 1
     claim: Hash
-    suspect: Annotated[str, Field(min_length=1, max_length=2048)]
+    suspect: Line
     plan: QueryPlan
-    covers: Annotated[str, Field(max_length=2048)] | None = None
+    covers: Line | None = None
     triggers: (
         Annotated[tuple[Annotated[int, Field(ge=0, strict=True)], ...], Field(max_length=2**16)]
         | None
