@@ -91,6 +91,7 @@ def test_disputes_until_the_key_is_spent(court, house, doorward, tmp_path):
     assert verdict["p_value"] == pytest.approx(1e-20)
     strict = _judge(doorward, court, asked, shown, "--alpha-bits", 60)
     assert strict["needed"] == 20
+    assert f"lot {drawn['lot']} of 3" in verdict["drawn"]
 
     # Another suspect is a no, and so is a challenge that was not answered.
     plain = house / "plain.model"
@@ -158,6 +159,25 @@ def test_signed_challenges(court, doorward, tmp_path):
     not_hers = ["--judge", court / "ada.pub.json", *ledger]
     refused = _disclose(doorward, court, asked, tmp_path / "x.json", *not_hers, code=2)
     assert refused["error"]["kind"] == "IntegrityError"
+
+
+def test_a_dispute_has_minutes(court, doorward, tmp_path):
+    identity = Identity.new("Judge")
+    identity.seal(tmp_path / "judge.key", "correct horse", log2_n=4)
+    identity.public.save(tmp_path / "judge.pub.json")
+    asked, shown = tmp_path / "challenge.json", tmp_path / "opening.json"
+    _challenge(doorward, court, asked)
+    _disclose(doorward, court, asked, shown, "--burned", tmp_path / "burned.json")
+    minutes = ["--transcript", tmp_path / "minutes.json", "--verifier", tmp_path / "judge.key"]
+    verdict = _judge(doorward, court, asked, shown, *minutes)
+    checked = doorward(
+        "watermark", "check-transcript", tmp_path / "minutes.json", court / "claim.json",
+        "--public", court / "ada.pub.json", "--verifier", tmp_path / "judge.pub.json",
+        "--opening", shown,
+    )  # fmt: skip
+    assert checked["genuine"]
+    assert checked["log2_p"] == verdict["log2_p"]
+    _judge(doorward, court, asked, shown, *minutes[:2], code=2)
 
 
 def test_a_tampered_opening_is_a_no(court, doorward, tmp_path):
@@ -283,7 +303,7 @@ def test_pairs_are_opened_and_inspected(doorward, tmp_path):
     key.seal(tmp_path / "mark.key", "correct horse", log2_n=4)
     doorward(
         "watermark", "claim", tmp_path / "mark.key", "--identity", tmp_path / "ada.key",
-        "--out", tmp_path / "claim.json", "--alpha-bits", 20,
+        "--out", tmp_path / "claim.json", "--alpha-bits", 20, "--opening-size", 0,
     )  # fmt: skip
     opened = doorward(
         "watermark", "cut-and-choose", "--claim", tmp_path / "claim.json", "--beacon", "round 2",

@@ -144,7 +144,7 @@ def case(request, ada):
     """A key, what was published of it, and its opened pairs."""
     if request.param == "keyed":
         key = WatermarkKey.new(n=100, image_shape=SHAPE, owner=ada.public)
-        claim = make_claim(key, ada, alpha=1e-9)
+        claim = make_claim(key, ada, alpha=1e-9, disclosure=None)
     else:
         key = PaperKey.new(n=100, classes=10, image_shape=SHAPE)
         claim = publish(key, ada)
@@ -329,6 +329,13 @@ def test_what_does_not_fit_is_explained(case, ada):
         verify_unopened(claim, key, opened, None, public=ada.public, alpha=1e-60)
     with pytest.raises(InvalidInput, match="alpha"):
         verify_unopened(claim, key, opened, None, public=ada.public, alpha=1.0)
+
+
+def test_pairs_of_a_claim_for_disputes_are_not_opened(ada):
+    """They would be known to every thief before the first dispute."""
+    key = WatermarkKey.new(n=100, image_shape=SHAPE, owner=ada.public)
+    with pytest.raises(InvalidInput, match="for openings in disputes"):
+        open_pairs(key, make_claim(key, ada), ada, PLAN, beacon="round 9")
 
 
 def test_given_labels_have_no_known_chance(ada):

@@ -115,6 +115,8 @@ def test_a_second_claim_cannot_cut_the_key_anew(key, claim, ada, ledger):
     second = make_claim(key, ada, disclosure=Disclosure(size=25))
     with pytest.raises(InvalidInput, match="lots of 20"):
         disclose(key, second, _dispute(second, 1, [0]), ada, ledger)
+    with pytest.raises(InvalidInput, match="lots of 20"):
+        ledger.remaining(second)
 
 
 def test_a_lost_ledger_is_not_begun_anew(key, claim, ada, ledger):

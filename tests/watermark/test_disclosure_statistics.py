@@ -1,6 +1,7 @@
 """Openings: the rule of the claim, p-values by hand, and what innocent models get."""
 
 import hashlib
+import itertools
 import json
 import math
 from fractions import Fraction
@@ -19,7 +20,7 @@ from doorward.watermark.claim import Claim, make_claim
 from doorward.watermark.disclosure import BurnLedger, Disclosure, disclose, make_challenge
 from doorward.watermark.disclosure import verify_opening as judge
 from doorward.watermark.drawing import draw
-from doorward.watermark.key import KeyParameters, WatermarkKey
+from doorward.watermark.key import KeyParameters, WatermarkKey, draw_triggers
 from doorward.watermark.opened import RevealedTriggers, open_triggers
 from doorward.watermark.statement import Statement
 
@@ -190,6 +191,35 @@ def test_a_judge_may_be_stricter_never_laxer(ada, tmp_path, alpha, needed):
         claim, challenge, opening, suspect, public=ada.public, name="rival", alpha=alpha
     )
     assert verdict.needed == needed
+
+
+def test_a_verdict_names_the_beacon_of_the_key(ada, tmp_path):
+    key = WatermarkKey.new(n=20, image_shape=SHAPE, owner=ada.public, beacon="round 7")
+    claim = make_claim(key, ada)
+    challenge = make_challenge(claim, "named:rival", "round 8")
+    opening = disclose(key, claim, challenge, ada, BurnLedger(tmp_path / "b.json", key))
+    suspect = _planted(key, 20, challenge.indices)
+    verdict = judge(claim, challenge, opening, suspect, public=ada.public, name="rival")
+    assert verdict.beacon == "round 7"
+    assert "the public value round 7: nobody knew them before" in verdict.explain()
+
+
+def test_triggers_hang_on_the_beacon():
+    """So nobody can know them before it: images and labels change with its value, all of them."""
+    secrets = [Secret(hashlib.sha256(b"%d" % i).digest()) for i in range(40)]
+    drawn = [
+        draw_triggers(KeyParameters(n=40, image_shape=SHAPE, beacon=beacon), bytes(32), secrets)
+        for beacon in (None, "round 7", "round 8")
+    ]
+    for one, other in itertools.combinations(drawn, 2):
+        assert not any(torch.equal(a, b) for a, b in zip(one[0], other[0], strict=True))
+        assert (one[1] == other[1]).sum() < 20
+
+
+@pytest.mark.parametrize("beacon", ["", "x" * 513, "a\nb", "\x1b[2J"])
+def test_beacons_that_cannot_be_shown(beacon):
+    with pytest.raises(InvalidInput, match="beacon"):
+        WatermarkKey.new(n=20, image_shape=SHAPE, beacon=beacon)
 
 
 def _super_uniform(p_values: list[float]) -> None:

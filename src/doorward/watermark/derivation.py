@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from typing import Annotated, Literal
 
 import torch
-from pydantic import Field
+from pydantic import AfterValidator, Field
 from pydantic.dataclasses import dataclass
 from torch import Tensor
 
@@ -33,10 +33,20 @@ from doorward.watermark.patterns import (
     generate,
 )
 
-__all__ = ["KeyParameters", "draw_triggers"]
+__all__ = ["Beacon", "KeyParameters", "draw_triggers"]
 
 _MAX_BYTES = 2**30
 """Of all trigger images together; a stranger's key may not ask for more."""
+
+
+def _is_shown_as_it_is(value: str) -> str:
+    if not value.isprintable():
+        raise ValueError("a beacon's value holds printable characters only")
+    return value
+
+
+Beacon = Annotated[str, Field(min_length=1, max_length=512), AfterValidator(_is_shown_as_it_is)]
+"""A public random value. It is shown in terminals, so it holds no escape sequences."""
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -50,7 +60,8 @@ class KeyParameters(Record):
         owner: fingerprint of the owner's public identity. Triggers made for one owner are not
             those of another, so a key that was shown in a dispute is of no use to its reader.
         generator: name of the pattern generator.
-        beacon: public random value from the time of the key's making, if the owner gave one.
+        beacon: public random value from the time of the key's making, if the owner gave one: as
+            images and labels hang on it, nobody knew them before.
     """
 
     scheme: Literal["doorward-keyed"] = "doorward-keyed"
@@ -60,7 +71,7 @@ class KeyParameters(Record):
     image_shape: tuple[int, int, int] = (3, 32, 32)
     owner: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = None
     generator: Annotated[str, Field(max_length=100)] = DEFAULT_GENERATOR
-    beacon: Annotated[str, Field(min_length=1, max_length=512)] | None = None
+    beacon: Beacon | None = None
 
     def __post_init__(self) -> None:
         check_image_shape(self.image_shape)

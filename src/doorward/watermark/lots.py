@@ -14,6 +14,9 @@ which the claim fixed. So each is held to the claim's level divided by the numbe
 (Bonferroni), and the chance that *any* of them speaks against an innocent model is at most the
 claim's level. In the example, 17 of 20 matches have p = 8.5e-15, and ten times that is below 2^-40.
 
+What it does not cover, and the level (2^-40, usually) has to absorb: keys, or claims on one key,
+that the owner tried, and models that the owner tried them on; each multiplies the chance.
+
 The size is a bargain, made once for the life of the claim: small lots last for more disputes,
 large ones still prove a mark that an attack has weakened (of a model with 10 classes, 20 triggers
 ask for 17 matches and 50 for 26).

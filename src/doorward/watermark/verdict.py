@@ -49,6 +49,7 @@ class Verdict(Record):
         owner: name of the claim's signer.
         fingerprint: of the signer's identity.
         claimed: when the claim was signed, by the signer's own account: no proof of time.
+        beacon: public value that the key hangs on: it was not made before that was known.
         verified_at: when this verdict was reached (UTC).
         suspect: what the suspect model said of itself.
         behaviour: how it answered triggers and other questions; may hold warnings.
@@ -70,6 +71,7 @@ class Verdict(Record):
     owner: str
     fingerprint: str
     claimed: str
+    beacon: str | None = None
     verified_at: str
     suspect: dict[str, Any] | None = None
     behaviour: Behaviour | None = None
@@ -99,12 +101,18 @@ class Verdict(Record):
             if self.unanswered
             else ""
         )
+        younger = (
+            f" The pictures hang on the public value {self.beacon}: nobody knew them before it."
+            if self.beacon
+            else ""
+        )
         warnings = "".join(f" WARNING: {warning}" for warning in self.warnings)
         return (
             f"{head}. {self.owner} committed to {self.n} abstract pictures and a secret label for "
-            f"each (in a claim dated {self.claimed} by the owner's own account). The suspect model "
-            f"gave {self.matches} of the {self.n} pictures exactly that label; a model that knows "
-            f"nothing of the key would get about {answered / self.classes:.3g}.{refused} So many "
+            f"each (in a claim dated {self.claimed} by the owner's own account).{younger} The "
+            f"suspect model gave {self.matches} of the {self.n} pictures exactly that label; a "
+            "model that knows nothing of the key would get about "
+            f"{answered / self.classes:.3g}.{refused} So many "
             f"matches by chance have the probability {in_words(self.log2_p)}; the rule asks for "
             f"{in_words(self.log2_alpha)} or less, that is {self.needed} matches. The model's "
             f"true match rate lies between {self.interval[0]:.0%} and {self.interval[1]:.0%} with "

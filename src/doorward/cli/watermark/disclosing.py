@@ -185,25 +185,45 @@ def judge(
             show_default=False,
         ),
     ] = None,
+    transcript: Annotated[
+        Path | None, typer.Option(help="Write the signed minutes here (needs --verifier).")
+    ] = None,
+    verifier: Annotated[
+        Path | None, typer.Option(help="Your sealed identity, to sign the minutes with.")
+    ] = None,
     trust_factory: TrustFactory = False,
+    passphrase_file: PassphraseFile = None,
     as_json: Json = False,
 ) -> None:
     """Decide a dispute from the opened triggers: is the suspect marked (0), or not (1)?
 
     Needs no key. An opening that does not fit claim, challenge or suspect is a no.
     """
-    from doorward.bundles import PublicIdentity
+    from doorward.bundles import Identity, PublicIdentity
     from doorward.cli.options import import_from_here
-    from doorward.errors import IntegrityError
-    from doorward.watermark.disclosure import verify_opening
+    from doorward.errors import IntegrityError, InvalidInput
+    from doorward.watermark import Claim
+    from doorward.watermark.disclosure import Challenge, Opening
+    from doorward.watermark.disclosure.judging import explain_lot
+    from doorward.watermark.verifying.openings import examine_opening
 
     import_from_here()
+    if (transcript is None) != (verifier is None):
+        raise InvalidInput(
+            "--transcript and --verifier belong together",
+            why="minutes are worth something only with a signature",
+            remedy="give both, or neither",
+        )
+    signer = None
+    if verifier is not None:
+        signer = Identity.open(verifier, passphrase(passphrase_file, what=str(verifier)))
     document: dict[str, Any]
     try:
-        verdict = verify_opening(
-            claim,
-            challenge,
-            opening,
+        asked = Challenge.load(challenge)
+        found = examine_opening(
+            Claim.load(claim),
+            asked,
+            Opening.load(opening),
             suspect,
             public=PublicIdentity.load(public),
             alpha=None if alpha_bits is None else 2.0**-alpha_bits,
@@ -214,5 +234,9 @@ def judge(
         document = {"verified": False, "reason": str(error)}
         answer(document, as_json=as_json, lines="NOT VERIFIED: the proof is rejected.", yes=False)
         return
-    document = verdict.to_dict()
-    answer(document, as_json=as_json, lines=verdict.explain(), yes=verdict.verified)
+    if signer is not None and transcript is not None:
+        found.sign(signer).save(transcript)
+    verdict, lot = found.verdict, explain_lot(asked)
+    document = {**verdict.to_dict(), "drawn": lot, "warnings": list(verdict.warnings)}
+    lines = f"{verdict.explain()} {lot}"
+    answer(document, as_json=as_json, lines=lines, yes=verdict.verified)

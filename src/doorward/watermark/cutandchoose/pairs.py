@@ -21,9 +21,8 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass as plain_dataclass
-from typing import Annotated, Any, Literal, Self
+from typing import Any, Literal, Self
 
-from pydantic import Field
 from pydantic.dataclasses import dataclass
 from torch import Tensor
 
@@ -41,6 +40,7 @@ from doorward.watermark.cutandchoose.paperpairs import (
     open_paper_pairs,
 )
 from doorward.watermark.cutandchoose.plan import BY_BEACON, BY_HASH, CutAndChoose
+from doorward.watermark.derivation import Beacon
 from doorward.watermark.key import WatermarkKey
 from doorward.watermark.opened import OpenedTrigger, RevealedTriggers, open_triggers
 from doorward.watermark.statement import Hash
@@ -77,7 +77,7 @@ class Pairs(Record):
     version: Literal[1] = 1
     plan: CutAndChoose
     commitment: Hash
-    beacon: Annotated[str, Field(min_length=1, max_length=512)] | None = None
+    beacon: Beacon | None = None
     triggers: tuple[OpenedTrigger, ...] = ()
     pairs: tuple[Pair, ...] = ()
 
@@ -202,6 +202,12 @@ def open_pairs(
     """
     claim.check(identity.public)
     require_same(key, claim)
+    if isinstance(claim, Claim) and claim.statement.disclosure is not None:
+        raise InvalidInput(
+            "this claim is for openings in disputes",
+            why="pairs that are opened now would be known there already",
+            remedy="make a claim without them (disclosure=None, --opening-size 0)",
+        )
     if plan.pairs != key.n:
         raise InvalidInput(
             f"the plan is for {plan.pairs} pairs",

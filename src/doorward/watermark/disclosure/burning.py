@@ -143,14 +143,19 @@ class BurnLedger:
         """How many disputes the claim is still good for.
 
         Raises:
-            InvalidInput: the claim allows no openings, or is about another key.
+            InvalidInput: the claim allows no openings, or is about another key, or cuts it into
+                lots of another size.
             IntegrityError, BadFile: as `read`.
         """
         rule = rule_of(claim)
         if claim.statement.root != self._key.commitment():
             raise InvalidInput("the claim is about another key", remedy="give the key's own claim")
         lots = rule.lots(claim.statement.n)
-        return lots - len(self.read().lots) if self.path.exists() else lots
+        if not self.path.exists():
+            return lots
+        burned = self.read()
+        _require_size(rule.size, burned)
+        return lots - len(burned.lots)
 
     def burn(self, challenge: Challenge) -> BurnEntry:
         """Note that a challenge is going to be answered; on return, that is on the disk.
@@ -208,13 +213,17 @@ def beside(key: str | os.PathLike[str]) -> Path:
     return Path(key).with_suffix(".burned.json")
 
 
-def _check(challenge: Challenge, burned: Burned) -> None:
-    if challenge.size != burned.size:
+def _require_size(size: int, burned: Burned) -> None:
+    if size != burned.size:
         raise InvalidInput(
-            f"the challenge opens {challenge.size} triggers at a time",
+            f"the claim opens {size} triggers at a time",
             why=f"this key's ledger has lots of {burned.size}, and lots of two sizes overlap",
             remedy="answer disputes over the first claim only",
         )
+
+
+def _check(challenge: Challenge, burned: Burned) -> None:
+    _require_size(challenge.size, burned)
     if challenge.spent != burned.lots:
         raise InvalidInput(
             f"the challenge takes lots {list(challenge.spent)} for opened",

@@ -40,6 +40,7 @@ from doorward.errors import BadFile, IntegrityError, InvalidInput
 from doorward.files import canonical_json, write_json
 from doorward.records import STRICT, Record
 from doorward.watermark.claim import Claim
+from doorward.watermark.derivation import Beacon
 from doorward.watermark.drawing import draw
 from doorward.watermark.lots import Disclosure
 from doorward.watermark.statement import Hash
@@ -70,12 +71,12 @@ class Challenge(Record):
     n: Annotated[int, Field(ge=1, le=2**16, strict=True)]
     size: Annotated[int, Field(ge=1, le=2**16, strict=True)]
     suspect: Annotated[str, Field(min_length=1, max_length=2048)]
-    beacon: Annotated[str, Field(min_length=1, max_length=512)]
+    beacon: Beacon
     spent: tuple[Annotated[int, Field(ge=0, strict=True)], ...] = ()
 
     def __post_init__(self) -> None:
-        if not (self.suspect.isprintable() and self.beacon.isprintable()):
-            raise InvalidInput("suspect and beacon must be printable text")
+        if not self.suspect.isprintable():
+            raise InvalidInput("the suspect's name holds more than printable characters")
         if self.size > self.n:
             raise InvalidInput(f"{self.size} triggers of {self.n} cannot be opened")
         if list(self.spent) != sorted(set(self.spent)) or any(k >= self.lots for k in self.spent):

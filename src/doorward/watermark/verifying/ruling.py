@@ -137,6 +137,7 @@ class Case:
             "owner": self.public.name,
             "fingerprint": self.public.fingerprint,
             "claimed": self.claim.created,
+            "beacon": self.claim.statement.key.beacon,
             "verified_at": at,
         }
 
