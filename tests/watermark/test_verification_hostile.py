@@ -124,12 +124,8 @@ def test_refusals_cannot_help_an_accuser_or_the_accused(claim, key, ada):
 
 def test_too_few_answers_prove_nothing(claim, key, ada):
     left = next(iter(Suspect(key).table))
-    suspect = Suspect(key, on=lambda image: name(image) != left)
-    suspect_plan = QueryPlan(batch_size=4)
-    try:
-        verdict = verify(claim, key, suspect, public=ada.public, plan=suspect_plan)
-    except EndpointFailed:  # it was the last to be asked, and the suspect given up before
-        return
+    suspect = Suspect(key, on=lambda image: name(image) in suspect.table and name(image) != left)
+    verdict = verify(claim, key, suspect, public=ada.public, plan=QueryPlan(batch_size=4))
     assert (verdict.verified, verdict.matches, verdict.needed) == (False, 1, 2)
     assert "prove nothing" in verdict.reason
 
@@ -144,11 +140,22 @@ def test_a_suspect_that_refuses_all_triggers_and_answers_covers(claim, key, ada,
     assert len(verdict.warnings) == 1
 
 
+@pytest.mark.parametrize("size", [1, 2, 64])
+def test_refusals_at_the_very_beginning_are_no_end(claim, key, ada, size):
+    """A suspect that refuses triggers and everything plain, and answers look-alikes only."""
+    suspect = Suspect(key)
+    suspect.on = lambda image: suspect.knows(image) or bool((image == image.flatten()[0]).all())
+    plan = QueryPlan(cover_share=0.8, batch_size=size)
+    verdict = verify(claim, key, suspect, public=ada.public, plan=plan)
+    assert (verdict.matches, verdict.unanswered) == (0, 40)
+    assert verdict.behaviour.covers_refused == 0
+
+
 def test_a_suspect_that_answers_nothing_is_an_error(claim, key, ada):
     suspect = Suspect(key, on=lambda image: True)
     with pytest.raises(EndpointFailed, match="the suspect fails"):
         verify(claim, key, suspect, public=ada.public)
-    assert suspect.requests <= 1 + 16
+    assert suspect.requests == 1 + 1 + 16  # at once, a grey picture, one by one
 
 
 def test_labels_that_are_no_class_count_as_no_answer(claim, key, ada, digits):
@@ -222,9 +229,9 @@ def test_a_batch_too_large_is_not_a_refusal(claim, key, ada):
     plan = QueryPlan(batch_size=16, cover_share=0.5)
     verdict = verify(claim, key, suspect, public=ada.public, plan=plan)
     assert (verdict.matches, verdict.unanswered) == (40, 0)
-    assert max(suspect.asked.values()) <= 1
-    # 80 questions: 1 + 16 alone, 1 + 8 alone, and then 56 in batches of four.
-    assert suspect.requests == 17 + 9 + 14
+    assert max(suspect.asked.values()) == 1
+    # 80 questions: 1, a grey picture, 16 alone; 1, 8 alone; and then 56 in batches of four.
+    assert suspect.requests == 18 + 9 + 14
 
 
 def test_an_endpoint_that_drops_the_line_on_triggers(inference_server, claim, key, ada, digits):
@@ -294,6 +301,13 @@ def test_the_rate_is_kept(key):
     hold(queries, Suspect(key), answers, sleep=sleep, clock=lambda: now[0])
     assert len(answers) == 40
     assert waits == [2.0, 2.0]  # 16 images at 8 a second, before the second and the third batch
+    waits.clear()
+    first = name(queries.images([0])[0].float() / 255)
+    choosy, answers = Suspect(key, on=lambda image: name(image) == first), []
+    hold(queries, choosy, answers, sleep=sleep, clock=lambda: now[0])
+    assert answers.count(None) == 1
+    # 16 at once; a grey picture; the first alone, which fails; the grey one again; 15 alone.
+    assert waits == [2.0, *[1 / 8] * 18, 2.0]
 
 
 class Stopped(BaseException):

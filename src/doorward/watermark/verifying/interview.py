@@ -18,9 +18,9 @@ True
 Passing troubles of an endpoint are retried below (`doorward.models.transport`). What arrives here
 is a batch that got no answer in the end. Either the endpoint is gone: then the interview stops, and
 goes on later from its notes. Or the suspect refuses something in the batch: then each image is
-asked by itself, and one that fails while the suspect still answers an earlier question is a
-refusal. So a hostile suspect that fails on triggers only, in whatever way, cannot stop a
-verification.
+asked by itself, and one that fails while the suspect still answers something else (an earlier
+question, a plain grey picture) is a refusal. So a hostile suspect that fails on triggers only, in
+whatever way, cannot stop a verification.
 
 The notes are a file that is replaced, whole, after every answer. Its reader learns the order of the
 questions (it holds the seed) but no label of the key. A batch that was under way when the process
@@ -35,6 +35,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Literal, Protocol
 
+import torch
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 from torch import Tensor
@@ -160,14 +161,10 @@ def hold(
         EndpointFailed, ModelUnsuitable: the suspect does not answer (any more).
         InvalidInput: it takes images of another shape.
     """
-    interview = _Interview(queries, box, answers, keep)
-    size, rate = queries.plan.batch_size, queries.plan.per_second
-    allowed = clock()
+    interview = _Interview(queries, box, answers, keep, sleep, clock)
+    size = queries.plan.batch_size
     while len(answers) < len(queries):
-        if allowed > clock():
-            sleep(allowed - clock())
         batch = range(len(answers), min(len(answers) + size, len(queries)))
-        allowed = clock() + (len(batch) / rate if rate else 0.0)
         if not interview.ask(batch):
             size = max(1, size // 2)  # it is the number of images that the suspect did not take
 
@@ -179,51 +176,61 @@ class _Interview:
         box: BlackBox,
         answers: list[int | None],
         keep: Callable[[Sequence[int | None]], None],
+        sleep: Callable[[float], None],
+        clock: Callable[[], float],
     ) -> None:
         self.queries, self.box, self.answers, self.keep = queries, box, answers, keep
-        # A question that was answered: asked again, it tells whether anybody is still there.
-        self.witness = next((i for i, label in enumerate(answers) if label is not None), None)
+        self.sleep, self.clock, self.allowed = sleep, clock, clock()
+        # What was answered before tells, when asked again, whether anybody is still there.
+        known = next((i for i, label in enumerate(answers) if label is not None), None)
+        self.witness = None if known is None else queries.images([known])
 
-    def ask(self, batch: Sequence[int]) -> bool:
+    def ask(self, batch: range) -> bool:
         """Ask some questions at once; False if they were answered one by one, but not so."""
+        images = self.queries.images(batch)
         try:
-            self._add(self._labels(batch))
+            self._add(self._labels(images))
         except _TROUBLES as trouble:
+            if self.witness is None:
+                self._find_witness(torch.full_like(images[:1], 128))
             return self._one_by_one(batch, trouble)
-        self.witness = batch[0]
+        self.witness = images[:1]
         return True
 
-    def _one_by_one(self, batch: Sequence[int], trouble: Exception) -> bool:
-        before, waiting = len(self.answers), list[int]()
-        for place in batch:
-            if self.witness is None:
-                try:
-                    label = self._labels([place])
-                except _TROUBLES:
-                    waiting.append(place)
-                    if len(waiting) == _PATIENCE:
-                        raise trouble from None
-                    continue
-                self.witness = place
-                for earlier in waiting:
-                    self._add(self._answer_or_refusal(earlier, self.witness))
-                self._add(label)
-            else:
-                self._add(self._answer_or_refusal(place, self.witness))
+    def _one_by_one(self, batch: range, trouble: Exception) -> bool:
+        if self.witness is None:  # a few more, lest a small batch of refusals looks like an end
+            last = min(batch.start + _PATIENCE, len(self.queries))
+            for place in range(batch.start, last):
+                self._find_witness(self.queries.images([place]))
+                if self.witness is not None:
+                    break
         if self.witness is None:
             raise trouble
-        return None in self.answers[before:] or len(batch) == 1
+        answers = [self._answer_or_refusal(place, self.witness) for place in batch]
+        return None in answers or len(batch) == 1
 
-    def _answer_or_refusal(self, place: int, witness: int) -> list[int | None]:
+    def _find_witness(self, image: Tensor) -> None:
         try:
-            return self._labels([place])
+            self._labels(image)
         except _TROUBLES:
-            self._labels([witness])  # raises what has become of the suspect
-            return [None]
+            return
+        self.witness = image
 
-    def _labels(self, places: Sequence[int]) -> list[int | None]:
-        answers = self.box.labels(to_pixels(self.queries.images(places)))
-        return [*to_labels(answers, len(places)).tolist()]
+    def _answer_or_refusal(self, place: int, witness: Tensor) -> int | None:
+        try:
+            (label,) = self._labels(self.queries.images([place]))
+        except _TROUBLES:
+            self._labels(witness)  # raises what has become of the suspect
+            label = None
+        self._add([label])
+        return label
+
+    def _labels(self, images: Tensor) -> list[int | None]:
+        if self.allowed > self.clock():
+            self.sleep(self.allowed - self.clock())
+        rate = self.queries.plan.per_second
+        self.allowed = self.clock() + (len(images) / rate if rate else 0.0)
+        return [*to_labels(self.box.labels(to_pixels(images)), len(images)).tolist()]
 
     def _add(self, labels: Sequence[int | None]) -> None:
         self.answers.extend(labels)
