@@ -26,24 +26,40 @@ The objectives behind it train students in general:
 """
 
 # Importing a method files it in EXTRACTIONS.
+from doorward.extraction.activethief import (
+    ActiveThiefDeepFool,
+    ActiveThiefEntropy,
+    ActiveThiefKCenter,
+)
 from doorward.extraction.answers import Answers, answers_of
 from doorward.extraction.base import EXTRACTIONS, Extraction, Theft, default_recipe
+from doorward.extraction.dissector import DISSECTOR_RECIPE, BlackBoxDissector
 from doorward.extraction.distillation import Distillation, LiveDistillation
-from doorward.extraction.knockoff import KNOCKOFF_RECIPE, KnockoffRandom
+from doorward.extraction.jacobian import JacobianAugmentation
+from doorward.extraction.knockoff import KNOCKOFF_RECIPE, KnockoffAdaptive, KnockoffRandom
 from doorward.extraction.procedural import procedural_pool
+from doorward.extraction.spsg import SuperpixelGradients
 from doorward.extraction.stealing import StealResult, steal
 from doorward.extraction.transfer import TransferSet
 from doorward.extraction.victim import Victim
 
 __all__ = [
+    "DISSECTOR_RECIPE",
     "EXTRACTIONS",
     "KNOCKOFF_RECIPE",
+    "ActiveThiefDeepFool",
+    "ActiveThiefEntropy",
+    "ActiveThiefKCenter",
     "Answers",
+    "BlackBoxDissector",
     "Distillation",
     "Extraction",
+    "JacobianAugmentation",
+    "KnockoffAdaptive",
     "KnockoffRandom",
     "LiveDistillation",
     "StealResult",
+    "SuperpixelGradients",
     "Theft",
     "TransferSet",
     "Victim",

@@ -165,6 +165,7 @@ class Theft:
         name: str = "final",
         model: nn.Module | None = None,
         recipe: Recipe | None = None,
+        brief: bool = False,
         objective: Callable[[Tensor], Objective] = Distillation,
     ) -> FitResult:
         """Train the substitute (or another model, such as `fresh` gives) on what was stolen.
@@ -174,13 +175,16 @@ class Theft:
             name: of this training: its checkpoint's folder; every training of a theft has its own.
             model: None for the substitute itself.
             recipe: None for the theft's. Its seed is derived for all trainings but the final one.
+            brief: a few steps, not worth a checkpoint or a progress bar.
             objective: made from the answers.
         """
         recipe = recipe or self.recipe
         if name != "final":
             recipe = dataclasses.replace(recipe, seed=derive_seed(recipe.seed, name))
         options = dict(self._fit_options)
-        if self.folder is not None:
+        if brief:
+            options["progress"] = False
+        elif self.folder is not None:
             options["checkpoint"] = self.folder / name
         target = self.model if model is None else model
         if target is self.model:

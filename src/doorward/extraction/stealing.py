@@ -21,7 +21,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
-import torch
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 from torch import nn
@@ -31,9 +30,9 @@ from doorward.data import ImageSource, to_pixels
 from doorward.errors import InvalidInput
 from doorward.extraction.answers import Answers
 from doorward.extraction.base import EXTRACTIONS, Extraction, Theft, default_recipe, pool_order
+from doorward.extraction.measuring import compare
 from doorward.extraction.victim import Victim
-from doorward.metrics import predict
-from doorward.models import BlackBox, create, require_model
+from doorward.models import create, require_model
 from doorward.records import STRICT, Record, measure
 from doorward.training import FitResult, Recipe
 
@@ -156,7 +155,7 @@ def steal(
     )
     with measure() as meter:
         fitted = attack.run(theft)
-    figures = _measure(model, box, validation, _inside(folder, "validation"))
+    figures = compare(model, box, validation, _inside(folder, "validation"))
     return model.eval(), StealResult(
         method=name,
         parameters=attack.to_dict(),
@@ -243,26 +242,3 @@ def _substitute(
         )
     require_model(given, input_shape=shape, classes=len(classes), head=False)
     return given
-
-
-def _measure(
-    model: nn.Module, box: BlackBox, validation: ImageSource | None, folder: Path | None
-) -> dict[str, Any]:
-    """Agreement and accuracies on the validation images, each of which the victim is asked once."""
-    if validation is None:
-        names = ("agreement", "accuracy", "victim_accuracy")
-        return {**dict.fromkeys(names), "validation_images": 0}
-    asked = Victim(box, "label", budget=len(validation), folder=folder)
-    rows = torch.split(torch.arange(len(validation)), 1024)
-    theirs = torch.cat([asked.ask(to_pixels(validation.fetch(part)[0])) for part in rows])
-    ours, labels = predict(model, validation).argmax(1), validation.labels.cpu()
-    return {
-        "agreement": _share(ours == theirs),
-        "accuracy": _share(ours == labels),
-        "victim_accuracy": _share(theirs == labels),
-        "validation_images": len(validation),
-    }
-
-
-def _share(hits: torch.Tensor) -> float:
-    return float(hits.double().mean())
