@@ -145,6 +145,12 @@ def test_the_ledger_lies_beside_the_key(court, doorward, tmp_path):
     made = _disclose(doorward, court, tmp_path / "challenge.json", tmp_path / "opening.json")
     assert made["ledger"] == str(court / "mark.burned.json")
     assert _status(doorward, court)["remaining"] == 2
+    silent = tmp_path / "silent.json"
+    doorward(
+        "watermark", "claim", court / "mark.key", "--identity", court / "ada.key",
+        "--out", silent, "--opening-size", 0,
+    )  # fmt: skip
+    assert _status(doorward, court, "--claim", silent, code=1)["remaining"] == 0
     (court / "mark.burned.json").unlink()
 
 
@@ -213,20 +219,20 @@ def test_files_that_are_not_there_or_not_what_they_should_be(court, doorward, tm
 
 
 @pytest.mark.parametrize(
-    ("words", "openings"), [([], 2), (["--opening-size", 0], None), (["--opening-size", 40], 1)]
+    ("words", "openings"), [([], 3), (["--opening-size", 0], None), (["--opening-size", 40], 1)]
 )
-def test_a_claim_says_what_a_proof_opens(house, doorward, tmp_path, words, openings):
+def test_a_claim_says_what_a_proof_opens(court, doorward, tmp_path, words, openings):
     made = doorward(
-        "watermark", "claim", house / "mark.key", "--identity", house / "ada.key",
-        "--out", tmp_path / "claim.json", "--alpha-bits", 20, *words,
+        "watermark", "claim", court / "mark.key", "--identity", court / "ada.key",
+        "--out", tmp_path / "claim.json", *words,
     )  # fmt: skip
     assert made.get("openings") == openings
     assert (Claim.load(tmp_path / "claim.json").statement.disclosure is None) is (openings is None)
 
 
-def test_a_claim_of_openings_that_prove_nothing(house, doorward, tmp_path):
+def test_a_claim_of_openings_that_prove_nothing(court, doorward, tmp_path):
     refused = doorward(
-        "watermark", "claim", house / "mark.key", "--identity", house / "ada.key",
+        "watermark", "claim", court / "mark.key", "--identity", court / "ada.key",
         "--out", tmp_path / "claim.json", "--opening-size", 5, code=2,
     )  # fmt: skip
     assert "prove" in refused["error"]["message"]

@@ -56,7 +56,7 @@ def status(
     rule = _rule(stated, history, opened.n, opened.classes)
     lots = 0 if rule is None else rule.lots(opened.n)
     entries = () if history is None else history.entries
-    left = lots - (0 if history is None else len(history.lots))
+    left = max(lots - (0 if history is None else len(history.lots)), 0)
     if stated is not None and rule is not None:
         left = ledger.remaining(stated)
     document = {

@@ -172,7 +172,7 @@ class BurnLedger:
         with _alone_in(self.path.parent):
             burned = self._read_or_start(challenge)
             for entry in burned.entries:
-                if entry.challenge == challenge.digest():
+                if (entry.challenge, entry.lot) == (challenge.digest(), challenge.lot):
                     return entry
             _check(challenge, burned)
             entry = BurnEntry(

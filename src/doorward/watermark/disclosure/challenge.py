@@ -130,7 +130,7 @@ class Challenge(Record):
         if self.beacon == statement.key.beacon:
             raise InvalidInput(
                 "the challenge uses the beacon that the key was made with",
-                why="the owner knew it when he made the claim, and could prepare for the draw",
+                why="the owner knew it when making the claim, and could prepare for the draw",
                 remedy="use a value that appeared after the claim and the suspect",
             )
 
