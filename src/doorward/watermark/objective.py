@@ -33,7 +33,7 @@ from doorward.watermark.triggerset import TriggerSet
 
 __all__ = ["EXPOSURES", "MarkObjective", "pretrained_recipe", "triggers_per_batch"]
 
-EXPOSURES = 60
+EXPOSURES = Plain.exposures
 """How often ``per_batch="auto"`` shows each trigger in the course of one training."""
 
 

@@ -28,6 +28,12 @@ from doorward.cli.watermark.group import KeyFile, group
 __all__ = ["embed", "keygen"]
 
 
+def _complete_method(incomplete: str) -> list[str]:
+    from doorward.watermark import EMBEDDINGS
+
+    return [name for name in EMBEDDINGS if name.startswith(incomplete)]
+
+
 @group.command(
     epilog="Example: doorward watermark keygen mark.key --data digits --owner ada.pub.json"
 )
@@ -104,7 +110,8 @@ def keygen(
 
 
 @group.command(
-    epilog="Example: doorward watermark embed mark.key --data digits --arch resnet8 --out m.model"
+    epilog="Example: doorward watermark embed mark.key --data digits --method app "
+    "--method-option eps=0.05 --out mine.model"
 )
 def embed(
     key: KeyFile,
@@ -117,6 +124,20 @@ def embed(
     arch: Architecture = None,
     model: Factory = None,
     option: Options = None,
+    method: Annotated[
+        str,
+        typer.Option(
+            help="How triggers are learnt: plain, app, margin, certified, app-margin, ...",
+            autocompletion=_complete_method,
+        ),
+    ] = "plain",
+    method_option: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="An option of the method, as name=value (eps=0.05); may be repeated.",
+            show_default=False,
+        ),
+    ] = None,
     per_batch: Annotated[
         int | None,
         typer.Option(help="Triggers per batch. Default: as many as needed.", show_default=False),
@@ -137,12 +158,24 @@ def embed(
     devices: Devices = 1,
     as_json: Json = False,
 ) -> None:
-    """Train a marked model from scratch, or mark a trained one (--into)."""
+    """Train a marked model from scratch, or mark a trained one (--into).
+
+    The other methods make the mark harder to remove than the plain one: app and app-margin by
+    fine-tuning and pruning, margin and app-margin by extraction; what certified learns, the
+    command certify can certify.
+    """
     from doorward.bundles import open_model
-    from doorward.cli.options import load_pair, make_model, make_recipe, require_free, store_model
+    from doorward.cli.options import (
+        load_pair,
+        make_model,
+        make_recipe,
+        parse_options,
+        require_free,
+        store_model,
+    )
     from doorward.errors import InvalidInput
     from doorward.training import is_main_process
-    from doorward.watermark import WatermarkKey, pretrained_recipe
+    from doorward.watermark import WatermarkKey, make_embedding, pretrained_recipe
     from doorward.watermark import embed as embed_mark
 
     if into is not None and (arch or model or option):
@@ -151,6 +184,7 @@ def embed(
             why="the bundle says itself what model it is",
             remedy="leave those out, or leave out --into to train from scratch",
         )
+    embedding = make_embedding(method, parse_options(method_option))
     require_free(out)
     opened = WatermarkKey.open(key, passphrase(passphrase_file, what=str(key)))
     train_set, test_set = load_pair(data, root=root, size=size, channels=channels)
@@ -174,6 +208,7 @@ def embed(
         opened,
         recipe,
         mode="from-scratch" if into is None else "pretrained",
+        method=embedding,
         per_batch="auto" if per_batch is None else per_batch,
         validation=test_set,
         device=device,

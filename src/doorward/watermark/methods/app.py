@@ -37,19 +37,20 @@ class App(Embedding):
         eps: L2 norm of the change of each weight tensor, relative to the tensor's own.
         alpha: what a trigger at the changed weights counts in the loss, where a clean image
             counts 1.
-        every: only every so manieth step has the second term, which then counts as often.
+        every: only every so manieth step has the second term, which then counts as many times.
 
     From the paper and its code: the direction (the gradient of the triggers' loss, normalised for
     each tensor), the size 0.02, no change of normalisation layers, BatchNorm statistics from clean
     samples that pass along (there 64), triggers in the ordinary batch as well. There 64 watermark
     images at weight 0.01 stand beside a batch of which one image in a hundred is a watermark: both
     terms weigh the same, as with alpha 1 here. Ours: scales and biases of BatchNorm learn from the
-    second term too.
+    second term too; it is taken every other step, which in first trials on digits was as good as
+    the paper's every step, at half the cost.
     """
 
     eps: Annotated[float, Field(gt=0, le=10, allow_inf_nan=False)] = 0.02
     alpha: Weight = 1.0
-    every: Annotated[int, Field(ge=1, strict=True)] = 1
+    every: Annotated[int, Field(ge=1, strict=True)] = 2
 
     def besides(self, step: MarkStep, images: Tensor, targets: Tensor) -> Slope | None:
         """The triggers' slope at the worst weights nearby."""

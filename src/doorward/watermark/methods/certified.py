@@ -39,7 +39,7 @@ class Certified(Embedding):
             training, then begins again.
         samples: draws of the noise per step, whose gradients are averaged.
         alpha: what a trigger under noise counts in the loss, where a clean image counts 1.
-        every: only every so manieth step has the second term, which then counts as often.
+        every: only every so manieth step has the second term, which then counts as many times.
 
     From the paper and its code: noise on all trainable parameters, growing in equal steps and
     starting over, averaged gradients, triggers in the ordinary loss as well, a warm-up of 5 %. Its
