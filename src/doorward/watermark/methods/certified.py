@@ -52,7 +52,7 @@ class Certified(Embedding):
     warmup: Annotated[float, Field(ge=0, lt=1)] = 0.05
     sigma: Annotated[float, Field(gt=0, le=100, allow_inf_nan=False)] = 0.05
     levels: Annotated[int, Field(ge=1, strict=True)] = 20
-    samples: Annotated[int, Field(ge=1, strict=True)] = 2
+    samples: Annotated[int, Field(ge=1, strict=True)] = 1
     alpha: Weight = 1.0
     every: Annotated[int, Field(ge=1, strict=True)] = 1
 

@@ -26,6 +26,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from doorward.models.modes import evaluating
 from doorward.randomness import generator
 from doorward.training import clean_rows
 from doorward.training.batchnorm import batchnorm_policy
@@ -135,17 +136,12 @@ class MarkStep:
     def image_gradient(self, images: Tensor, targets: Tensor) -> Tensor:
         """Gradient of the summed cross-entropy by the images, in their shape.
 
-        The network is asked as it will be asked by a judge: BatchNorm with its running statistics.
+        The network is asked as a judge will ask it, in evaluation mode.
         """
         fixed = {name: parameter.detach() for name, parameter in self.parameters.items()}
         moving = images.detach().requires_grad_()
-        for layer in self._norms.values():
-            layer.training = False
-        try:
+        with evaluating(self.model):
             logits = cast(Tensor, functional_call(self.model, fixed, (moving,))).float()
-        finally:
-            for layer in self._norms.values():
-                layer.training = True
         loss = F.cross_entropy(logits, targets, reduction="sum")
         return torch.autograd.grad(loss, moving)[0]
 
