@@ -136,6 +136,8 @@ def test_probabilities_of_a_module_are_its_softmax_in_any_batches() -> None:
     assert torch.allclose(found, model.eval()(images).softmax(1), atol=1e-6)
     assert (found.dtype, found.device.type) == (torch.float32, "cpu")
     assert ModuleBox(model).probabilities(images[:0]).shape == (0, 4)
+    assert ModuleBox(model).input_shape == (3, 32, 32)
+    assert ModuleBox(nn.Flatten()).input_shape is None
     found += 1  # an ordinary tensor, not one of inference mode
     ended = nn.Sequential(model, nn.Softmax(1))  # a foreign module that softens by itself
     assert torch.allclose(ModuleBox(ended).probabilities(images), found - 1, atol=1e-6)

@@ -277,6 +277,9 @@ def test_probabilities_are_read_from_logits_probabilities_and_named_outputs(
         assert torch.allclose(found, expected[:3], atol=1e-6)
         assert found.dtype == torch.float32
     assert box_of(server).probabilities(IMAGES[:0]).shape == (0, 5)
+    assert box_of(server).input_shape is None
+    server = inference_server(brightest, image_shape=(3, 4, 4))
+    assert box_of(server).input_shape == (3, 4, 4)
     logits = output(name="logits", datatype="FP32", shape=[1, 2], data=[0.5, 0.1])
     chances = output(name="probabilities", datatype="FP32", shape=[1, 2], data=[0.5, 0.1])
     other = output(name="ages", shape=[1], data=[40])

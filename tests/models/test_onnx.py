@@ -42,6 +42,7 @@ def test_the_file_answers_as_the_module_at_any_batch_size(model: nn.Module, path
     assert torch.allclose(box.probabilities(images), chances, atol=1e-5)
     assert torch.allclose(OnnxBox(path, batch_size=2).probabilities(images), chances, atol=1e-5)
     assert box.probabilities(images[:0]).shape == (0, 4)
+    assert box.input_shape == (1, 16, 16)
     assert box.labels(images[:0]).shape == (0,)
     assert box.describe() == {"kind": "onnx", "file": "model.onnx", "input_shape": [1, 16, 16]}
 

@@ -25,6 +25,7 @@ from doorward.cli import (
     evaluate,
     keys,
     poison,
+    steal,
     train,
     watermark,
 )
@@ -78,7 +79,7 @@ def _root(
     pass
 
 
-for module in (demo, train, evaluate, bundle, poison):
+for module in (demo, train, evaluate, bundle, poison, steal):
     module.add_to(app)
 app.add_typer(data.group, name="data")
 app.add_typer(keys.group, name="keys")

@@ -37,6 +37,7 @@ from doorward.extraction.dissector import DISSECTOR_RECIPE, BlackBoxDissector
 from doorward.extraction.distillation import Distillation, LiveDistillation
 from doorward.extraction.jacobian import JacobianAugmentation
 from doorward.extraction.knockoff import KNOCKOFF_RECIPE, KnockoffAdaptive, KnockoffRandom
+from doorward.extraction.pools import open_pool
 from doorward.extraction.procedural import procedural_pool
 from doorward.extraction.spsg import SuperpixelGradients
 from doorward.extraction.stealing import StealResult, steal
@@ -65,6 +66,7 @@ __all__ = [
     "Victim",
     "answers_of",
     "default_recipe",
+    "open_pool",
     "procedural_pool",
     "steal",
 ]

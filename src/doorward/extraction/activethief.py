@@ -1,7 +1,7 @@
 """ActiveThief: round by round, ask about the pool images from which the substitute learns most.
 
 >>> import torch
->>> points = torch.tensor([[0.0], [1.0], [5.0], [6.0]])
+>>> points = torch.tensor([[0.0], [1.0], [4.0], [6.0]])
 >>> farthest_first(points, centres=points[:1], count=2)
 tensor([3, 2])
 

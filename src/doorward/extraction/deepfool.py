@@ -3,8 +3,9 @@
 >>> import torch
 >>> model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(2, 2, bias=False))
 >>> _ = model[1].weight.data.copy_(torch.tensor([[1.0, 0.0], [0.0, 1.0]]))
->>> distances(model, torch.tensor([[[[0.75, 0.25]]]]))      # the boundary is the diagonal
-tensor([0.3536])
+>>> found = distances(model, torch.tensor([[[[0.75, 0.25]]]]))     # the boundary is the diagonal
+>>> round(found.item(), 3)
+0.354
 
 Moosavi-Dezfooli, Fawzi, Frossard (CVPR 2016), "DeepFool: a simple and accurate method to fool deep
 neural networks". Reproduced: the multi-class L2 form over the ten most probable classes.

@@ -41,7 +41,7 @@ def compare(
     if validation is None:
         names = ("agreement", "accuracy", "victim_accuracy")
         return {**dict.fromkeys(names), "validation_images": 0}
-    asked = Victim(box, "label", budget=len(validation), folder=folder)
+    asked = Victim(box, "label", budget=2**62, folder=folder)  # not part of the theft: no limit
     rows = torch.split(torch.arange(len(validation)), 1024)
     theirs = torch.cat([asked.ask(to_pixels(validation.fetch(part)[0])) for part in rows])
     ours, labels = predict(model, validation).argmax(1), validation.labels.cpu()

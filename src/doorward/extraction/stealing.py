@@ -120,7 +120,8 @@ def steal(
         validation: labelled images of the victim's task, to measure on. None to measure nothing.
         checkpoint: folder that keeps answers and trainings: a theft that was killed, or cut off by
             its victim, goes on from there, and asks nothing twice.
-        fit_options: passed on to `training.fit` (device, progress, ...).
+        fit_options: passed on to `training.fit` (device, progress, ...). With ``resume=False`` the
+            substitute is trained anew, on the answers that were kept.
 
     Returns:
         The substitute in evaluation mode, and what it took.

@@ -20,7 +20,15 @@ from torch import Tensor
 
 from doorward.errors import InvalidInput, ModelUnsuitable
 
-__all__ = ["OUTPUTS", "Outputs", "Scores", "check_images", "labels_only", "to_labels"]
+__all__ = [
+    "OUTPUTS",
+    "Outputs",
+    "Scores",
+    "check_images",
+    "labels_only",
+    "to_labels",
+    "whole_shape",
+]
 
 Outputs = Literal["auto", "logits", "probabilities"]
 OUTPUTS = ("auto", "logits", "probabilities")
@@ -120,6 +128,19 @@ def labels_only() -> ModelUnsuitable:
         why="probabilities were asked for",
         remedy='ask for labels (for model stealing: answers="label")',
     )
+
+
+def whole_shape(lengths: object) -> tuple[int, int, int] | None:
+    """``(C, H, W)`` if these are three whole lengths, none of them left open; else None.
+
+    >>> whole_shape([3, 32, 32]), whole_shape([3, -1, "width"]), whole_shape(None)
+    ((3, 32, 32), None, None)
+    """
+    if not isinstance(lengths, list | tuple) or len(lengths) != 3:
+        return None
+    channels, height, width = lengths
+    known = all(type(length) is int and length > 0 for length in lengths)
+    return (channels, height, width) if known else None
 
 
 def check_images(images: Tensor) -> None:

@@ -25,7 +25,7 @@ import torch
 from torch import Tensor, nn
 
 from doorward.errors import DoorwardError, InvalidInput, ModelUnsuitable
-from doorward.models.answers import Outputs, Scores, check_images, to_labels
+from doorward.models.answers import Outputs, Scores, check_images, to_labels, whole_shape
 from doorward.models.classifier import Classifier
 from doorward.models.modes import evaluating
 
@@ -92,6 +92,11 @@ class ModuleBox:
     def num_classes(self) -> int | None:
         """The model's own count, or what its first answer showed."""
         return self._num_classes
+
+    @property
+    def input_shape(self) -> tuple[int, int, int] | None:
+        """``(C, H, W)`` that the model says it takes; None if it does not say."""
+        return whole_shape(getattr(self.model, "input_shape", None))
 
     def labels(self, images: Tensor) -> Tensor:
         """Classes of `images` (see `BlackBox.labels`).

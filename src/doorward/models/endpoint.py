@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from doorward.errors import DoorwardError, EndpointFailed, InvalidInput, ModelUnsuitable
-from doorward.models.answers import Outputs, Scores, check_images
+from doorward.models.answers import Outputs, Scores, check_images, whole_shape
 from doorward.models.responses import FLOATS, INTEGERS, are_tensors, read_labels, read_scores
 from doorward.models.transport import JsonClient, shown
 
@@ -100,6 +100,11 @@ class HttpBox:
             if output.get("datatype") in FLOATS and len(shape) == 2 and shape[1] > 0:
                 return int(shape[1])
         return None
+
+    @property
+    def input_shape(self) -> tuple[int, int, int] | None:
+        """``(C, H, W)`` in the server's metadata; None if it leaves a length open."""
+        return whole_shape(self._metadata()["inputs"][0]["shape"][1:])
 
     def labels(self, images: Tensor) -> Tensor:
         """Classes of `images` (see `BlackBox.labels`).

@@ -26,7 +26,7 @@ from torch import Tensor, nn
 
 from doorward.errors import BadFile, InvalidInput, MissingData, MissingDependency, ModelUnsuitable
 from doorward.files import atomic_file
-from doorward.models.answers import Outputs, Scores, check_images, to_labels
+from doorward.models.answers import Outputs, Scores, check_images, to_labels, whole_shape
 from doorward.models.modes import evaluating
 from doorward.randomness import generator
 
@@ -144,6 +144,11 @@ class OnnxBox:
     def num_classes(self) -> int | None:
         """K of an output ``(N, K)``; None if the file gives labels only."""
         return self._num_classes
+
+    @property
+    def input_shape(self) -> tuple[int, int, int] | None:
+        """``(C, H, W)`` that the file takes; None if it takes several."""
+        return whole_shape(self._shape)
 
     def labels(self, images: Tensor) -> Tensor:
         """Classes of `images` (see `BlackBox.labels`).
