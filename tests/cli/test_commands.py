@@ -33,6 +33,8 @@ def test_the_commands_of_the_design_exist():
         "watermark paper keygen", "watermark paper mark", "watermark paper verify",
         "watermark challenge", "watermark cut-and-choose", "watermark disclose",
         "watermark inspect", "watermark judge", "watermark status",
+        "watermark attack", "watermark certify", "watermark dispute", "watermark false-claims",
+        "watermark stamp-request", "watermark witness",
         "bench list", "bench run", "bench report",
     }  # fmt: skip
 
