@@ -13,17 +13,31 @@ from pydantic import ValidationError
 from torch import Tensor, nn
 
 from doorward.data import ImageData, load
-from doorward.errors import InvalidInput, ModelUnsuitable, UnknownName
+from doorward.errors import InvalidInput, ModelUnsuitable, TrainingDiverged, UnknownName
 from doorward.models import create
 from doorward.removal import REMOVALS, FineTuning, Quantisation, RemovalResult, removal, remove
 
 QUICK: dict[str, dict[str, Any]] = {
     "anp": {"iterations": 2, "batch_size": 16},
-    "fine-pruning": {"epochs": 1},
+    "bti-dbf": {
+        "rounds": 2,
+        "mask_epochs": 1,
+        "translate_epochs": 1,
+        "unlearn_epochs": 1,
+        "width": 4,
+    },
+    "clp": {"u": 1.0},
+    "fine-pruning": {"epochs": 1, "share": 0.3},
     "fine-tuning": {"epochs": 1},
+    "fst": {"epochs": 1},
+    "ft-sam": {"epochs": 1},
+    "i-bau": {"rounds": 1, "fixed_point_steps": 2, "batch_size": 12},
     "magnitude-pruning": {"epochs": 1},
     "nad": {"epochs": 1, "teacher_epochs": 1, "lr": 0.01},
+    "nc-unlearning": {"epochs": 1, "search_epochs": 1, "search_batch_size": 12, "targets": (1,)},
     "quantisation": {"activations": True},
+    "rnp": {"iterations": 2, "unlearn_epochs": 1},
+    "sau": {"epochs": 1, "ascent_steps": 2},
 }
 """Parameters with which a method is over in a moment."""
 
@@ -82,7 +96,15 @@ def test_every_method_is_in_this_table() -> None:
     assert sorted(QUICK) == REMOVALS.names()
 
 
-@pytest.mark.parametrize("network", NETWORKS)
+@pytest.mark.parametrize(
+    "network",
+    # The seed test below runs every method on a ResNet, too.
+    [
+        "plain",
+        "vit-tiny",
+        *(pytest.param(n, marks=pytest.mark.slow) for n in ("resnet8", "vgg11-bn")),
+    ],
+)
 @pytest.mark.parametrize("name", REMOVALS)
 def test_every_method_on_every_network(name: str, network: str) -> None:
     build, shape = NETWORKS[network]
@@ -175,6 +197,8 @@ def test_parameters_out_of_range() -> None:
         ({"model": "resnet8"}, "removal changes weights"),
         ({"clean": torch.zeros(4, 1, 16, 16)}, "Load them as ImageData"),
         ({"labels": "guess"}, "'given' and 'model'"),
+        ({"method": FineTuning}, "a name in REMOVALS or a Removal"),
+        ({"method": None}, "a name in REMOVALS or a Removal"),
         ({"device": "abacus"}, "no device called"),
         ({"device": "cuda:99"}, "not available"),
     ],
@@ -205,6 +229,15 @@ def test_a_model_that_cannot_be_copied(digits: ImageData, model: nn.Module) -> N
         remove(model, digits, "quantisation")
 
 
+def test_a_training_that_diverges_says_so_and_harms_nothing(
+    digits: ImageData, model: nn.Module
+) -> None:
+    before = snapshot(model)
+    with pytest.raises(TrainingDiverged, match="Lower lr"):
+        remove(model, digits, FineTuning(lr=1e30, epochs=9))
+    assert_same(before[0], model.state_dict())
+
+
 def test_the_models_own_labels(digits: ImageData, model: nn.Module) -> None:
     """Without labels the answers of the model are the task, whatever the set's classes are."""
     three = create("resnet8", classes=["a", "b", "c"], input_shape=(1, 16, 16), width=4)
@@ -220,7 +253,7 @@ def test_the_models_own_labels(digits: ImageData, model: nn.Module) -> None:
     with torch.no_grad():
         answers = three.eval()(digits.pixels()).argmax(1)
     assert torch.equal(seen[0], answers)
-    assert (result.labels, result.method) == ("model", "fine-tuning")
+    assert (result.labels, result.method) == ("model", "Look")
 
 
 def test_a_frozen_model_is_repaired_and_comes_back_frozen(

@@ -7,11 +7,12 @@ import math
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from doorward.data import ImageData
-from doorward.errors import ModelUnsuitable
-from doorward.removal import ADI_ATTACKS, FineTuning, remove
+from doorward.errors import ModelUnsuitable, UnknownName
+from doorward.models import find_head
+from doorward.removal import ADI_ATTACKS, FineTuning, removal, remove
 from doorward.removal.finetuning import reinitialise
 from doorward.training.schedules import learning_rate
 
@@ -53,8 +54,7 @@ def test_only_the_head_is_drawn_anew(digits: ImageData, model: nn.Module) -> Non
     tuned, _ = remove(model, digits, method, seed=3)
     assert changed(model, tuned) == {"head.weight", "head.bias"}
     bound = 1 / math.sqrt(16)
-    drawn = tuned.get_submodule("head").weight
-    assert isinstance(drawn, Tensor)
+    drawn = find_head(tuned)[1].weight.detach()
     assert 0.9 * bound < float(drawn.abs().max()) <= bound
     other, _ = remove(model, digits, method, seed=4)
     assert changed(tuned, other) == {"head.weight", "head.bias"}
@@ -63,8 +63,8 @@ def test_only_the_head_is_drawn_anew(digits: ImageData, model: nn.Module) -> Non
 def test_reinitialising_is_uniform() -> None:
     layer = nn.Linear(100, 400)
     reinitialise(layer, torch.Generator().manual_seed(0))
-    assert float(layer.weight.abs().max()) <= 0.1
-    assert float(layer.weight.std()) == pytest.approx(0.1 / math.sqrt(3), rel=0.02)
+    assert float(layer.weight.detach().abs().max()) <= 0.1
+    assert float(layer.weight.detach().std()) == pytest.approx(0.1 / math.sqrt(3), rel=0.02)
     reinitialise(nn.Linear(4, 2, bias=False), torch.Generator().manual_seed(0))
 
 
@@ -97,6 +97,23 @@ def test_a_headless_model_is_refused_early(digits: ImageData) -> None:
         remove(model, digits, FineTuning(layers="last"))
     tuned, _ = remove(model, digits, FineTuning(epochs=1))
     assert changed(model, tuned)
+
+
+@pytest.mark.parametrize("name", ["fine-tuning", "fst", "bti-dbf"])
+def test_a_head_can_be_named(name: str, digits: ImageData, model: nn.Module) -> None:
+    options = {"layers": "last"} if name == "fine-tuning" else {}
+    with pytest.raises(UnknownName, match=r"linear layer is called 'haed'\. Did you mean 'head'"):
+        remove(model, digits, removal(name, head="haed", **options))
+    with pytest.raises(ModelUnsuitable, match="'body' is a Body"):
+        remove(model, digits, removal(name, head="body", **options))
+
+
+def test_the_named_head_is_the_one_that_is_tuned(digits: ImageData) -> None:
+    model = nn.Sequential(nn.Flatten(), nn.Linear(256, 10), nn.Linear(10, 10))
+    for name, number in (("1", 1), ("2", 2), (None, 2)):
+        tuned, result = remove(model, digits, FineTuning(layers="last", head=name, epochs=1))
+        assert changed(model, tuned) == {f"{number}.weight", f"{number}.bias"}
+        assert result.details["head"] == str(number)
 
 
 def test_phases_are_told_apart_in_the_history(digits: ImageData, model: nn.Module) -> None:

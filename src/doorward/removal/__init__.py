@@ -23,14 +23,22 @@ A method of your own is a subclass of `Removal` with one hook; see `doorward.rem
 # Importing a method files it in REMOVALS.
 from doorward.removal.anp import AdversarialNeuronPruning
 from doorward.removal.base import REMOVALS, Removal, RemovalResult, removal
+from doorward.removal.btidbf import DecoupledUnlearning
 from doorward.removal.choosing import Choice, strongest
+from doorward.removal.clp import LipschitzPruning
 from doorward.removal.context import Context
 from doorward.removal.finepruning import FinePruning
 from doorward.removal.finetuning import ADI_ATTACKS, FineTuning
+from doorward.removal.fst import FeatureShift
+from doorward.removal.ibau import ImplicitUnlearning
 from doorward.removal.nad import AttentionDistillation
+from doorward.removal.ncunlearning import CleanseUnlearning
 from doorward.removal.pruning import MagnitudePruning
 from doorward.removal.quantisation import Quantisation
+from doorward.removal.rnp import ReconstructivePruning
 from doorward.removal.running import remove
+from doorward.removal.sam import SharpnessAware
+from doorward.removal.sau import SharedUnlearning
 
 __all__ = [
     "ADI_ATTACKS",
@@ -38,13 +46,21 @@ __all__ = [
     "AdversarialNeuronPruning",
     "AttentionDistillation",
     "Choice",
+    "CleanseUnlearning",
     "Context",
+    "DecoupledUnlearning",
+    "FeatureShift",
     "FinePruning",
     "FineTuning",
+    "ImplicitUnlearning",
+    "LipschitzPruning",
     "MagnitudePruning",
     "Quantisation",
+    "ReconstructivePruning",
     "Removal",
     "RemovalResult",
+    "SharedUnlearning",
+    "SharpnessAware",
     "removal",
     "remove",
     "strongest",

@@ -10,6 +10,7 @@ mask falls below a threshold are pruned.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import cast
 
 import torch
 from pydantic.dataclasses import dataclass
@@ -73,10 +74,10 @@ class _Withstand:
         self.method, self.draws = method, draws
 
     def __call__(self, model: nn.Module, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
-        assert isinstance(model, NeuronMasks)  # noqa: S101 (only `score` makes this objective)
-        model.clamp()
+        masked = cast(NeuronMasks, model)
+        masked.clamp()
         calm = F.cross_entropy(model(batch.images).float(), batch.labels)
-        noise = self._ascend(model, batch)
+        noise = self._ascend(masked, batch)
         disturbed = F.cross_entropy(model(batch.images, noise).float(), batch.labels)
         alpha = self.method.alpha
         scalars = {"calm": calm.detach(), "disturbed": disturbed.detach()}

@@ -52,7 +52,8 @@ class RemovalResult(Record):
     """What a removal did.
 
     Attributes:
-        method: the method's name; ``removal(result.method, **result.parameters)`` makes it again.
+        method: its name in `REMOVALS`, where ``removal(result.method, **result.parameters)`` makes
+            it again; of a method that is not registered, the name of its class.
         parameters: all of its parameters.
         recipe_digest: names exactly these parameters.
         data: name of the set of clean images.
@@ -128,8 +129,9 @@ class Removal(Record, ABC):
         if origin is not None:
             repaired.to(origin)
         _restore_modes(repaired, model)
+        known = self.name in REMOVALS and REMOVALS[self.name] is type(self)
         result = RemovalResult(
-            method=self.name or type(self).__name__,
+            method=self.name if known else type(self).__name__,
             parameters=self.to_dict(),
             recipe_digest=self.digest(),
             data=clean.name,

@@ -40,6 +40,7 @@ class FineTuning(TunedRemoval):
     Args:
         layers: ``"all"``, or ``"last"`` for the head.
         reinit_head: draw the head anew before training (PyTorch's own initialisation).
+        head: dotted name of the head; None for the linear layer that runs last.
 
     All other fields are those of `TunedRemoval`. With ``batchnorm="train"`` the statistics of
     BatchNorm layers drift to the clean images even where only the head is trained, as in the code
@@ -48,16 +49,17 @@ class FineTuning(TunedRemoval):
 
     layers: Literal["all", "last"] = "all"
     reinit_head: bool = False
+    head: str | None = None
 
     def check(self, model: nn.Module, clean: ImageData) -> None:
         """A head is needed unless all layers are merely trained."""
         if self.layers == "last" or self.reinit_head:
-            find_head(model)
+            find_head(model, self.head)
 
     def repair(self, model: nn.Module, clean: ImageData, context: Context) -> nn.Module:
         """Fine-tune."""
         if self.layers == "last" or self.reinit_head:
-            name, head = find_head(model, images=clean.pixels([0]).to(context.device))
+            name, head = find_head(model, self.head, images=clean.pixels([0]).to(context.device))
             context.note(head=name)
             if self.layers == "last":
                 model.requires_grad_(False)

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import torch
 from torch import Tensor, nn
@@ -23,7 +23,17 @@ from torch.nn.modules.conv import _ConvNd
 from doorward.errors import ModelUnsuitable
 from doorward.models import evaluating, find_head, sites
 
-__all__ = ["Call", "followers", "maskable", "none_found", "positions", "stages", "trace"]
+__all__ = [
+    "Behind",
+    "Call",
+    "followers",
+    "head_view",
+    "maskable",
+    "none_found",
+    "positions",
+    "stages",
+    "trace",
+]
 
 _PLAIN = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
 
@@ -119,6 +129,42 @@ def stages(model: nn.Module, images: Tensor, count: int = 3) -> list[str]:
     if not last:
         raise none_found(model, "feature maps", "outputs (N, C, H, W) or (N, T, C)")
     return list(last.values())[-count:]
+
+
+class Behind(nn.Module):
+    """A frozen model, always in evaluation mode, behind something that is trained.
+
+    Args:
+        model: frozen here.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model.requires_grad_(False).eval()
+
+    def forward(self, images: Tensor) -> Tensor:
+        """The model's logits."""
+        logits: Tensor = self.model(images)
+        return logits
+
+    def train(self, mode: bool = True) -> Self:
+        """Training mode for all but the model."""
+        super().train(mode)
+        self.model.eval()
+        return self
+
+
+def head_view(model: nn.Module, head: str, images: Tensor) -> tuple[Tensor, Tensor]:
+    """What the head called `head` sees (N, F), and the logits (N, K), from one forward pass."""
+    seen: list[Tensor] = []
+    hook = model.get_submodule(head).register_forward_pre_hook(
+        lambda module, inputs: seen.append(inputs[0])
+    )
+    try:
+        logits: Tensor = model(images)
+    finally:
+        hook.remove()
+    return seen[-1], logits
 
 
 def positions(output: object) -> tuple[int, ...] | None:

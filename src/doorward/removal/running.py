@@ -15,6 +15,7 @@ import torch
 from torch import nn
 
 from doorward.data import ImageData
+from doorward.errors import InvalidInput
 from doorward.removal.base import Labels, Removal, RemovalResult, removal
 
 __all__ = ["remove"]
@@ -52,5 +53,12 @@ def remove(
         ModelUnsuitable: the model lacks what the method needs, or cannot be copied.
         TrainingDiverged: the method's learning rate is too high for this model.
     """
-    chosen = method if isinstance(method, Removal) else removal(method)
-    return chosen(model, clean, seed=seed, device=device, labels=labels, progress=progress)
+    if isinstance(method, str):
+        method = removal(method)
+    if not isinstance(method, Removal):
+        raise InvalidInput(
+            f"the method is {method!r:.60}",
+            why="a name in REMOVALS or a Removal is needed",
+            remedy="make one first, e.g. FineTuning(lr=0.01)",
+        )
+    return method(model, clean, seed=seed, device=device, labels=labels, progress=progress)

@@ -1,0 +1,220 @@
+"""Neural Cleanse's inversion: for every class, the smallest patch that sends all images there.
+
+>>> from doorward.data import load
+>>> digits = load("digits").sample(32, seed=0).resized(16)
+>>> model = nn.Sequential(nn.Flatten(), nn.Linear(256, 10))
+>>> reversed_triggers = Stamps(model, classes=10, image_shape=(1, 16, 16))
+>>> reversed_triggers.stamped(digits.pixels([0, 1])).shape
+torch.Size([10, 2, 1, 16, 16])
+
+All classes are searched at once: one forward pass through the frozen model for all of them.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple, cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from doorward.data import Batch, ImageData
+from doorward.removal.context import Context
+from doorward.removal.layers import Behind
+from doorward.training import Recipe
+
+__all__ = ["Reversed", "Stamps", "anomaly_index", "invert"]
+
+FIRST_COST, UP, DOWN = 1e-3, 2.0, 2.0**1.5
+
+
+class Reversed(NamedTuple):
+    """What was found, on the CPU.
+
+    Attributes:
+        masks: (K, 1, H, W) in [0, 1].
+        patterns: (K, C, H, W) in [0, 1].
+        norms: (K,), sum of each mask; the whole image's area where `success` was never enough.
+        success: (K,), share of the images that the kept stamp sends to its class.
+        reached: bool (K,), whether that was ever enough.
+    """
+
+    masks: Tensor
+    patterns: Tensor
+    norms: Tensor
+    success: Tensor
+    reached: Tensor
+
+    def stamp(self, images: Tensor, targets: Tensor) -> Tensor:
+        """Images (B, C, H, W) with the stamps of these classes (B,)."""
+        masks = self.masks.to(images.device)[targets]
+        patterns = self.patterns.to(images.device)[targets]
+        return images + masks * (patterns - images)
+
+
+class Stamps(Behind):
+    """A frozen model behind one trainable stamp per class.
+
+    Args:
+        model: frozen here.
+        classes: K.
+        image_shape: (C, H, W).
+        draw: of the first masks and patterns; zeros (grey, half opaque) if None.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        classes: int,
+        image_shape: tuple[int, int, int],
+        draw: torch.Generator | None = None,
+    ) -> None:
+        super().__init__(model)
+        channels, height, width = image_shape
+        device = next((p.device for p in model.parameters()), torch.device("cpu"))
+
+        def start(depth: int) -> nn.Parameter:
+            raw = torch.zeros(classes, depth, height, width)
+            if draw is not None:
+                raw = torch.atanh((torch.rand(raw.shape, generator=draw) - 0.5) * (2 - 1e-6))
+            return nn.Parameter(raw.to(device))
+
+        self.raw_masks, self.raw_patterns = start(1), start(channels)
+
+    def masks(self) -> Tensor:
+        """(K, 1, H, W) in (0, 1)."""
+        return torch.tanh(self.raw_masks) / 2 + 0.5
+
+    def patterns(self) -> Tensor:
+        """(K, C, H, W) in (0, 1)."""
+        return torch.tanh(self.raw_patterns) / 2 + 0.5
+
+    def stamped(self, images: Tensor) -> Tensor:
+        """All images under all stamps, (K, B, C, H, W)."""
+        return images + self.masks()[:, None] * (self.patterns()[:, None] - images)
+
+
+def invert(
+    model: nn.Module,
+    clean: ImageData,
+    context: Context,
+    *,
+    epochs: int,
+    batch_size: int,
+    lr: float,
+    wanted: float,
+    patience: int,
+) -> Reversed:
+    """Search the smallest stamp of every class.
+
+    Args:
+        model: frozen by this; on the context's device.
+        clean: images to stamp.
+        context: device, seeds and history.
+        epochs: of the search; the weight of the mask's size is adapted after each.
+        batch_size: images per step, each stamped for every class.
+        lr: of Adam.
+        wanted: success rate that counts as enough.
+        patience: epochs of success (or failure) in a row before the weight rises (or falls).
+
+    Wang et al. (2019), Neural Cleanse: the loss, the tanh parametrisation, Adam's constants, the
+    adaptive weight (from 0 to 1e-3, times 2 up, by 2^1.5 down) and the smallest successful mask as
+    result. The weight is adapted per epoch, as in BackdoorBench; all classes at once is ours.
+    """
+    draw = context.generator("stamps")
+    stamps = Stamps(model, clean.num_classes, clean.image_shape, draw)
+    search = _Smallest(clean.num_classes, context.device, wanted, patience)
+    recipe = Recipe(
+        epochs=epochs,
+        batch_size=batch_size,
+        optimizer="adam",
+        lr=lr,
+        betas=(0.5, 0.9),
+        schedule="constant",
+        divergence=1e9,  # the weight of the masks makes the loss jump
+        seed=context.seed_of("invert"),
+    )
+    context.fit("invert", stamps, search, clean, recipe)
+    search.settle(stamps)
+    return search.found(math.prod(clean.image_shape[1:]), stamps)
+
+
+class _Smallest:
+    """Cross-entropy plus the adaptively weighted size of each mask; keeps the best stamps."""
+
+    def __init__(self, classes: int, device: torch.device, wanted: float, patience: int) -> None:
+        self.wanted, self.patience, self.epoch = wanted, patience, 0
+        self.hits, self.shown = torch.zeros(classes, device=device), 0
+        self.cost = torch.zeros(classes, device=device)
+        self.run = torch.zeros(classes, device=device)  # successes in a row; failures below zero
+        self.norms = torch.full((classes,), torch.inf, device=device)
+        self.success = torch.zeros(classes, device=device)
+        self.best: tuple[Tensor, Tensor] | None = None
+
+    def __call__(self, model: nn.Module, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+        stamps = cast(Stamps, model)
+        if batch.epoch > self.epoch:
+            self.settle(stamps)
+            self.epoch = batch.epoch
+        stamped = stamps.stamped(batch.images)
+        classes, count = stamped.shape[:2]
+        logits = model(stamped.flatten(0, 1)).float().unflatten(0, (classes, count))
+        targets = torch.arange(classes, device=logits.device)[:, None].expand(-1, count)
+        losses = F.cross_entropy(logits.flatten(0, 1), targets.flatten(), reduction="none")
+        sizes = stamps.masks().float().abs().sum((1, 2, 3))
+        loss = (losses.view(classes, count).mean(1) + self.cost * sizes).sum()
+        self.hits += (logits.detach().argmax(2) == targets).sum(1)
+        self.shown += count
+        return loss, {"success": (self.hits / self.shown).max(), "size": sizes.detach().min()}
+
+    @torch.no_grad()
+    def settle(self, model: Stamps) -> None:
+        """After an epoch: keep smaller successful stamps, adapt the weights."""
+        masks, patterns = model.masks(), model.patterns()
+        sizes, success = masks.abs().sum((1, 2, 3)), self.hits / max(self.shown, 1)
+        good = success >= self.wanted
+        if self.best is None:
+            self.best = (masks.clone(), patterns.clone())
+        better = good & (sizes < self.norms)
+        wide = better[:, None, None, None]
+        self.best = (
+            torch.where(wide, masks, self.best[0]),
+            torch.where(wide, patterns, self.best[1]),
+        )
+        self.norms = torch.where(better, sizes, self.norms)
+        self.success = torch.where(better, success, self.success)
+        self.run = torch.where(good, self.run.clamp_min(0) + 1, self.run.clamp_max(0) - 1)
+        up, down = self.run >= self.patience, self.run <= -self.patience
+        raised = torch.where(self.cost == 0, FIRST_COST, self.cost * UP)
+        self.cost = torch.where(up, raised, torch.where(down, self.cost / DOWN, self.cost))
+        self.run = torch.where(up | down, 0.0, self.run)
+        self.hits, self.shown = torch.zeros_like(self.hits), 0
+
+    def found(self, area: int, model: Stamps) -> Reversed:
+        """The best stamps; the last ones of classes that were never reached."""
+        reached = self.norms.isfinite()
+        wide = reached[:, None, None, None]
+        kept = self.best or (model.masks(), model.patterns())
+        masks = torch.where(wide, kept[0], model.masks().detach())
+        patterns = torch.where(wide, kept[1], model.patterns().detach())
+        norms = torch.where(reached, self.norms, float(area))
+        found = (masks, patterns, norms, self.success, reached)
+        return Reversed(*(tensor.detach().cpu() for tensor in found))
+
+
+def anomaly_index(norms: Tensor) -> Tensor:
+    """How far each class's norm lies below the median, in robust deviations; 0 above it.
+
+    ``(median - norm) / (1.4826 * median of |norm - median|)``, the index of Neural Cleanse, which
+    calls a class attacked above 2.
+
+    Args:
+        norms: (K,).
+
+    >>> anomaly_index(torch.tensor([9.0, 10.0, 11.0, 12.0, 2.0])).tolist()[-1] > 2
+    True
+    """
+    median = norms.median()
+    deviation = 1.4826 * (norms - median).abs().median()
+    return ((median - norms) / deviation.clamp_min(1e-12)).clamp_min(0)
