@@ -18,7 +18,6 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
-from torch.nn.modules.conv import _ConvNd
 
 from doorward.data import ImageData
 from doorward.errors import ModelUnsuitable
@@ -40,6 +39,7 @@ from doorward.removal.tuning import (
 __all__ = ["FinePruning"]
 
 _CHUNK = 256
+_PRUNABLE = (nn.Conv1d, nn.Conv2d, nn.Conv3d, _BatchNorm, nn.Linear)
 Kept = list[tuple[nn.Parameter, Tensor]]
 
 
@@ -113,12 +113,8 @@ def _find(model: nn.Module, layer: str | None) -> nn.Module:
     if layer is None:
         return find_head(model)[1]
     module = site(model, layer)
-    if not isinstance(module, (_ConvNd, _BatchNorm, nn.Linear)) or module.weight is None:
-        fitting = [
-            name
-            for name, other in model.named_modules()
-            if isinstance(other, (_ConvNd, _BatchNorm, nn.Linear))
-        ]
+    if not isinstance(module, _PRUNABLE) or module.weight is None:
+        fitting = [name for name, other in model.named_modules() if isinstance(other, _PRUNABLE)]
         raise ModelUnsuitable(
             f"the channels of {layer!r} cannot be pruned",
             why=f"it is a {type(module).__name__}",
