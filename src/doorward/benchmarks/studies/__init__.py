@@ -8,7 +8,9 @@ from doorward.benchmarks.studies import (
     training_speed,
     watermark_attacks,
     watermark_basic,
+    watermark_false_claims,
     watermark_functionality,
+    watermark_piracy,
 )
 
 __all__ = [
@@ -16,5 +18,7 @@ __all__ = [
     "training_speed",
     "watermark_attacks",
     "watermark_basic",
+    "watermark_false_claims",
     "watermark_functionality",
+    "watermark_piracy",
 ]
