@@ -22,7 +22,7 @@ def place(tmp_path_factory):
 def outcome(place):
     said = []
     outcome = run_demo(place, quick=True, say=said.append)
-    assert len(said) == len(CHAPTERS)
+    assert sum(line.startswith("[") for line in said) == len(CHAPTERS)
     return outcome
 
 
@@ -33,6 +33,7 @@ def test_summary_has_the_agreed_form(outcome, place):
     assert set(summary["train"]) == {"accuracy"}
     assert set(summary["watermark"]) == {
         "accuracy", "p_value", "independent_verified", "wrong_key_verified", "tampered_rejected",
+        "after_fine_tuning_p_value", "traced_buyer_correct",
     }  # fmt: skip
     assert set(summary["poisoning"]) == {"accuracy", "attack_success"}
 

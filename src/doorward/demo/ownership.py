@@ -62,6 +62,7 @@ def tell(story: Story) -> Part:
     metrics = {"accuracy": marked.accuracy}
     digest = story.recipe.digest()
     save_model(model, story.place / "marked.model", recipe_digest=digest, metrics=metrics)
+    story.shelf |= {"marked": model, "mark_key": key}
     verdict = verify(claim, key, story.place / "marked.model", public=owner.public)
 
     clean = story.shelf["clean"]
@@ -192,8 +193,8 @@ def _section(
             *training_curves(marked.fit.history),
             Note(
                 "What this proves: the model, or a copy of it, was trained with this key. The "
-                "claim, with a time stamp, shows that the key came before the model. What it does "
-                "not show yet is how well the mark survives somebody who sets out to remove it."
+                "claim, with a time stamp, shows that the key came before the model. How the mark "
+                "fares with somebody who sets out to remove it is next."
             ),
         ),
         summary="The owner marks a model with a secret key and publishes a claim. Later the key "

@@ -1,4 +1,4 @@
-"""Chapter four: a BadNets backdoor, planted through the training data.
+"""Chapter five: a BadNets backdoor, planted through the training data.
 
 ::
 

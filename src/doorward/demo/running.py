@@ -21,7 +21,7 @@ from typing import Any
 import torch
 
 from doorward.data import load
-from doorward.demo import ownership, plain, poisoning, signing
+from doorward.demo import endurance, ownership, plain, poisoning, signing
 from doorward.demo.story import Chapter, Part, Story, demo_recipe
 from doorward.errors import InvalidInput
 from doorward.files import atomic_folder, write_json, write_text
@@ -45,6 +45,7 @@ __all__ = ["CHAPTERS", "Outcome", "run_demo"]
 CHAPTERS: tuple[tuple[str, Chapter], ...] = (
     ("Training a model on handwritten digits", plain.tell),
     ("Marking a model, and proving the mark", ownership.tell),
+    ("Attacking the mark, and tracing a leaked copy", endurance.tell),
     ("Signing the model, and checking the signature", signing.tell),
     ("Planting a backdoor, as an attacker would", poisoning.tell),
 )
@@ -98,10 +99,10 @@ def run_demo(
             say(f"[{number}/{len(CHAPTERS)}] {title}")
             parts.append(tell(story))
         seconds = time.perf_counter() - began
-        summary = {
-            "seconds": round(seconds, 1),
-            **{part.key: dict(part.summary) for part in parts if part.key is not None},
-        }
+        summary: dict[str, Any] = {"seconds": round(seconds, 1)}
+        for part in parts:
+            if part.key is not None:
+                summary.setdefault(part.key, {}).update(part.summary)
         _report(parts, summary, story, quick=quick).write(place / "index.html")
         write_json(place / "summary.json", summary)
     broken = [promise for part in parts for promise, kept in part.promises.items() if not kept]

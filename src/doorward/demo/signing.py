@@ -1,4 +1,4 @@
-"""Chapter three: the model folder is signed; one changed byte is found out.
+"""Chapter four: the model folder is signed; one changed byte is found out.
 
 ::
 

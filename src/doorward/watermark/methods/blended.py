@@ -37,7 +37,7 @@ class Blended(Embedding):
     What is learnt is harder than the triggers alone, so each is shown more often (`exposures`).
     """
 
-    exposures: ClassVar[int] = 160
+    exposures: ClassVar[int] = 150
     batchnorm: Literal["mixed", "clean"] = "clean"
     faintest: Annotated[float, Field(gt=0, le=1)] = 0.4
 
