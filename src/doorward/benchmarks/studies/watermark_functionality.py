@@ -42,11 +42,11 @@ def scale(tier: str) -> tuple[str, dict[str, Any], int, str]:
             "Digits of 16x16 pixels, a quarter of the network's width, 60 triggers."
         )  # fmt: skip
     if tier == "cpu":
-        options = task("cifar10", "resnet8", width=16, epochs=8.0, batch_size=128, lr=0.2)
+        options = task("cifar10", "resnet8", epochs=6.0)
         options |= {"owner": 30_000, "thief": 20_000, "triggers": 100}
-        return "cifar10, resnet8 (width 16), 8 epochs", options, 3, (
-            "ResNet-8 of half width and 8 epochs instead of ResNet-18 and 60; the owner trains on "
-            "30,000 images, the thief has the other 20,000."
+        return "cifar10, resnet8, 6 epochs", options, 3, (
+            "ResNet-8 and 6 epochs instead of ResNet-18 and 60; the owner trains on 30,000 images, "
+            "the thief has the other 20,000."
         )  # fmt: skip
     options = task("cifar10", "resnet18", epochs=60.0)
     options |= {"owner": 30_000, "thief": 20_000, "triggers": 100}
