@@ -10,7 +10,7 @@ import torch
 from doorward.bundles import Identity, digest, save_model
 from doorward.data import load
 from doorward.errors import IntegrityError, InvalidInput
-from doorward.models import create
+from doorward.models import as_black_box, create
 from doorward.training import Recipe
 from doorward.watermark.claim import make_claim
 from doorward.watermark.derivation import KeyParameters
@@ -144,6 +144,8 @@ ROUNDS = [Round(drill="FTAL", lr=0.1, epochs=1, survived=(0, 0), accuracy=None)]
         ((20, 20), ([1] * 20, [1] * 20), None, None),
         ((20, 20), ([2] * 20, [0] * 15), 0, 0),  # the other still had three quarters
         ((20, 20), ([2] * 20, [0] * 14), 0, None),  # the other was worn before: no conclusion
+        ((20, 20), ([2] * 18, [0] * 14), 0, None),
+        ((20, 20), ([2] * 17, [0] * 14), 0, 0),  # itself worn, and still harder: old
         ((20, 20), ([2] * 10, [0] * 20), 0, 0),  # worn and harder all the same: old
         ((20, 20), ([2] * 20, []), None, None),
         ((20, 20), ([], []), None, None),
@@ -201,14 +203,40 @@ def independent(case):
     return answer
 
 
+ZERO = (lambda x: torch.zeros(len(x), dtype=torch.int64),)
+
+
+def worn_and_marked(case):
+    """What Eve could make of the disputed model with much work: Ada's mark gone, hers kept."""
+    known = independent(case)
+
+    def answer(images):
+        answers, own = as_black_box(case.disputed).labels(images), known(images)
+        hers, his = (key.triggers()[0].float() / 255 for key in (case.eve.key, case.ada.key))
+        for place, image in enumerate(images):
+            if (hers == image).flatten(1).all(1).any():
+                answers[place] = own[place]
+            elif (his == image).flatten(1).all(1).any():
+                answers[place] = 0
+        return answers
+
+    return answer
+
+
 def test_exhibits(case):
     marks = (case.ada.key, case.eve.key)
     table = {
         "Ada's original against the disputed model": ((case.original, case.disputed), (), 0),
         "nothing to compare with": ((case.original, None), (), None),
+        "Eve has a model of her own, and it is known what independence looks like": (
+            (case.original, independent(case)),
+            ZERO,
+            0,
+        ),
+        "both show relatives": ((case.original, worn_and_marked(case)), ZERO, None),
         "nearer than independent models": (
             (case.original, None),
-            (lambda x: torch.zeros(len(x), dtype=torch.int64),),
+            ZERO,
             0,
         ),
         "no nearer than those": ((case.original, None), (case.disputed,), None),
@@ -271,18 +299,24 @@ def test_settlements(case, monkeypatch, asymmetry):
         "time and model": ((3, 5), asymmetry, plain, 0),
         "they contradict each other": ((5, 3), asymmetry, plain, None),
         "exhibits alone": (nothing, None, shown, 0),
-        "an exhibit in an undated claim is not conclusive": (
-            (None, 3), asymmetry, shown, None,
+        "an undated claim, and time against it": ((None, 3), asymmetry, shown, None),
+        "exhibits without controls do not outweigh time": ((5, 3), None, shown, None),
+        "the relative that a dated claim names is conclusive": ((5, 3), None, (*shown, ZERO), 0),
+        "not without a date": ((None, 3), asymmetry, (*shown, ZERO), None),
+        "a rival's relative that no claim names leaves it to the other evidence": (
+            (3, 5), None, (shown[0], with_exhibit(case.eve, worn_and_marked(case)), ZERO), 0,
         ),
-        "the exhibit that a dated claim names is": ((5, 3), None, shown, 0),
     }  # fmt: skip
-    for name, (days, model, (ada, eve), winner) in table.items():
+    for name, (days, model, (ada, eve, *controls), winner) in table.items():
         monkeypatch.setattr(settlement, "asymmetry_test", lambda *a, m=model, **k: m)
         result = settle(
             case.disputed, ada, eve,
             evidence=papers(case, *days), clean=None if model is None else case.clean,
+            controls=controls[0] if controls else (),
         )  # fmt: skip
         assert result.winner == winner, name
+        sure = "conclusive" in name and winner == 0
+        assert any(vote.conclusive for vote in result.votes) == sure, name
         assert result.owner == (None if winner is None else ("Ada", "Eve")[winner])
         assert Settlement.from_dict(json.loads(json.dumps(result.to_dict()))) == result
         words = result.explain()
@@ -304,7 +338,7 @@ def test_a_whole_dispute(case):
 def test_a_mark_that_is_not_there_settles_it(case):
     result = settle(case.original, case.ada, case.eve, evidence=papers(case, 9, 3))
     assert (result.winner, result.votes) == (0, ())
-    assert "Only the mark of Ada" in result.explain()
+    assert result.explain().startswith("ONLY THE MARK OF ADA IS PROVEN")
     fresh = create("resnet8", classes=10, input_shape=SHAPE, width=4)
     assert settle(fresh, case.ada, case.eve).winner is None
 

@@ -21,7 +21,13 @@ from pathlib import Path
 from torch import nn
 
 from doorward.benchmarks.studies.common import recipe_of, require_data
-from doorward.benchmarks.studies.victims import Victim, key_of, marked_model, parties
+from doorward.benchmarks.studies.victims import (
+    Victim,
+    key_of,
+    marked_model,
+    parties,
+    plain_model,
+)
 from doorward.benchmarks.studies.watermark_functionality import scale
 from doorward.benchmarks.study import Cell, Grid, Metric, Outcome, Value, study
 from doorward.bundles import Identity, digest, save_model
@@ -65,7 +71,9 @@ def _grid(tier: str) -> Grid:
         methods=(_GENTLE, _SHORT, _FULL) if few else (_GENTLE, _SHORT, _FULL, _FULL_APP),
         settings={name: options},
         seeds=seeds,
-        shrinks=shrinks and f"{shrinks} The court fine-tunes on {options['court']:,} images.",
+        shrinks=""
+        if tier == "paper"
+        else f"{shrinks} The court fine-tunes on {options['court']:,} images.",
     )
 
 
@@ -90,7 +98,8 @@ _PIRATES: dict[str, Callable[[Recipe, int, int], Recipe]] = {
     notes="The pirate has the model and all the owner's images. *Model says* is the fine-tuning "
     "test on copies, which names the owner, or the pirate (wrongly), or abstains. *Settled* is the "
     "decision with time stamps (the owner's claim is older), that test, and exhibits (the owner "
-    "shows the model that the claim names, the pirate the disputed one). *Squatted* is the same "
+    "shows the model that the claim names, the pirate the disputed one; two unmarked models of "
+    "other seeds serve as controls). *Squatted* is the same "
     "without the test, where the pirate had stamped a claim before the owner did: only the "
     "exhibits can help. Where the owner's mark no longer verifies, the pirate has not overwritten "
     "the mark but removed it, at the price of a whole training with all the images.",
@@ -131,6 +140,7 @@ def watermark_piracy(cell: Cell) -> Outcome:
         "settled": settled.winner == 0,
         "settled_squatted": squatted.winner == 0,
         **_of_the_test(settled),
+        **_of_exhibits(settled),
     }
     for place, (name, key) in enumerate(marks.items()):
         matches = count_matches(key, disputed)
@@ -166,6 +176,11 @@ def _settlements(
         return Evidence(papers=papers, witnesses=[notary.public])
 
     options = cell.options
+    # Unmarked models of other seeds are what independence looks like.
+    others = [
+        plain_model(dataclasses.replace(cell, seed=cell.seed + 1 + i), source) for i in (0, 1)
+    ]
+    controls = [other.model for other in others]
     fine_tunings = drills(
         rates=options["rates"],
         epochs=options["court_epochs"],
@@ -180,9 +195,10 @@ def _settlements(
             evidence=seen(1, 9),
             clean=source.sample(options["court"], seed=cell.seed),
             fine_tunings=fine_tunings,
+            controls=controls,
             seed=cell.seed,
         ),
-        settle(disputed, one, other, evidence=seen(9, 1)),
+        settle(disputed, one, other, evidence=seen(9, 1), controls=controls),
     )
 
 
@@ -200,3 +216,13 @@ def _of_the_test(settled: Settlement) -> dict[str, Value]:
         for name, survived in zip(("first", "second"), one.survived, strict=True):
             facts[f"{one.drill}_{one.lr:g}_{name}"] = survived
     return facts
+
+
+def _of_exhibits(settled: Settlement) -> dict[str, Value]:
+    """How like the disputed model the owner's exhibit answers, and how like independent ones."""
+    found = settled.exhibits
+    shown = None if found is None else found.exhibits[0]
+    return {
+        "agreement_exhibit": None if shown is None else shown.agreement,
+        "agreement_controls": None if found is None else max(found.controls),
+    }

@@ -72,7 +72,8 @@ from doorward.watermark.disputes.scene import (
     Trial,
     try_false_claims,
 )
-from doorward.watermark.disputes.settlement import Party, Settlement, Vote, settle
+from doorward.watermark.disputes.settlement import Settlement, settle
+from doorward.watermark.disputes.weighing import Party, Vote
 
 __all__ = [
     "FALSE_CLAIMS",

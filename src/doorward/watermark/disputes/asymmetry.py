@@ -12,8 +12,9 @@ differ would look so different.
 **What it does not say.** The test finds the mark that is *harder to forget*. That this is the older
 one holds where the younger was embedded gently, as in the paper, whose rates for trained models are
 a hundredth of the training's. A pirate who trains as hard as the owner did roots his mark as
-deeply, and wears the owner's down meanwhile. So the test abstains where the weaker mark had lost a
-good part of its triggers before the test began; and it is supporting evidence, beside time stamps.
+deeply, and wears the owner's down meanwhile. So the test abstains where the harder mark is complete
+and the other had lost a good part of its triggers before the test began; and it is supporting
+evidence, beside time stamps.
 The study ``watermark-piracy`` measures both kinds of pirates.
 
 >>> from doorward.models import create

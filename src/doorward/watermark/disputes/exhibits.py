@@ -6,10 +6,11 @@
 
 Whoever marked a stolen model has no copy of it without the owner's mark. He may show a model that
 he trained himself, with his mark alone; but the disputed model does not descend from it, and
-answers unlike it. So where both show such a model, both are compared with the disputed one on fresh
-abstract pictures: of the pictures on which just one of the two agrees with it, a model no nearer
-than the other gets half (McNemar's exact test). Where only one party shows a model, independent
-models of the task ("controls") say how much agreement means nothing.
+answers unlike it. So exhibits are compared with the disputed model on fresh abstract pictures:
+descendants agree with their ancestor more often than *controls*, models of the same task that were
+trained independently. Give some: without them only two exhibits can be compared with each other
+(McNemar's exact test on the pictures where just one of them agrees), which says who is nearer, not
+who is near.
 
 >>> import torch
 >>> from doorward.watermark.key import WatermarkKey
@@ -74,6 +75,8 @@ class Exhibits(Record):
         exhibits: of the two parties; None for one who shows nothing.
         pictures: fresh abstract pictures that agreement is measured on.
         controls: agreement of each independent model with the disputed one.
+        kin: each exhibit agrees with the disputed model more often than every control does; None
+            without exhibit or controls.
         p_value: of McNemar's test, where both show a model with their mark alone; else None.
         older: 0 or 1, the party whose model speaks for them; None if neither's does.
         reason: why.
@@ -82,6 +85,7 @@ class Exhibits(Record):
     exhibits: tuple[Exhibit | None, Exhibit | None]
     pictures: int
     controls: tuple[Share, ...]
+    kin: tuple[bool | None, bool | None]
     p_value: Share | None
     older: int | None
     reason: str
@@ -139,12 +143,17 @@ def compare_exhibits(
     p_value = nearer = None
     if agreeing[0] is not None and agreeing[1] is not None:
         p_value, nearer = _mcnemar(agreeing[0], agreeing[1])
-    older, reason = _older(shown, others, p_value, nearer, alpha)
+    kin = [one.agreement > max(others) if one is not None and others else None for one in shown]
+    both = all(one is not None and one.alone for one in shown)
+    if both and (p_value is None or p_value > alpha):
+        nearer = None
+    older, reason = _older(shown, kin, nearer)
     return Exhibits(
         exhibits=(shown[0], shown[1]),
         pictures=pictures,
         controls=tuple(others),
-        p_value=p_value if all(one is not None and one.alone for one in shown) else None,
+        kin=(kin[0], kin[1]),
+        p_value=p_value if both else None,
         older=older,
         reason=reason,
     )
@@ -172,32 +181,35 @@ def _exhibit(
 
 
 def _older(
-    shown: Sequence[Exhibit | None],
-    controls: Sequence[float],
-    p_value: float | None,
-    nearer: int | None,
-    alpha: float,
+    shown: Sequence[Exhibit | None], kin: Sequence[bool | None], nearer: int | None
 ) -> tuple[int | None, str]:
     alone = [place for place, one in enumerate(shown) if one is not None and one.alone]
     if not alone:
         return None, "Neither party shows a model with its own mark alone."
+    related = [place for place in alone if kin[place]]
+    if len(related) == 1:
+        return related[0], (
+            "One party alone shows a model with its mark alone that the disputed model answers "
+            "like, more often than like any independent model."
+        )
+    if len(related) == 2:
+        return None, (
+            "Both show relatives of the disputed model with their mark alone; only their dates can "
+            "tell which was there first."
+        )
+    if any(kin[place] is False for place in alone):
+        return None, "The models shown are no nearer to the disputed one than independent models."
     if len(alone) == 2:
-        if p_value is None or nearer is None or p_value > alpha:
+        if nearer is None:
             return None, "Both show a model with their mark alone, and neither model is nearer."
         return nearer, (
-            "Both show a model with their mark alone; the disputed model answers more like this "
-            f"one (p = {p_value:.2g})."
+            "Both show a model with their mark alone, and the disputed model answers more like "
+            "this one; whether it descends from it, only independent models would show."
         )
     (place,) = alone
-    rival, mine = shown[1 - place], shown[place]
+    rival = shown[1 - place]
     if rival is not None and rival.other_proven:
         return place, "The other party's own model carries this party's mark."
-    if mine is not None and controls and mine.agreement > max(controls):
-        return place, (
-            f"This party alone shows a model with its mark alone, and the disputed model answers "
-            f"like it more often ({mine.agreement:.0%}) than like any of {len(controls)} "
-            f"independent models ({max(controls):.0%} at most)."
-        )
     return None, (
         "One party shows a model with its mark alone, but nothing shows that the disputed model "
         "descends from it."
@@ -222,6 +234,7 @@ def _nothing() -> Exhibits:
         exhibits=(None, None),
         pictures=0,
         controls=(),
+        kin=(None, None),
         p_value=None,
         older=None,
         reason="Neither party shows a model with its own mark alone.",

@@ -20,12 +20,13 @@ from pydantic.dataclasses import dataclass
 from doorward.records import STRICT, Record
 from doorward.watermark.disputes.permutation import permutation_tail
 
-__all__ = ["INTACT", "Asymmetry", "Round", "compare_survival"]
+__all__ = ["FRESH", "INTACT", "Asymmetry", "Round", "compare_survival"]
 
-INTACT = 0.75
-"""Share of its triggers that the weaker mark must still have, for the other to be called older.
-From first trials on digits with three seeds, where a pirate who trained at the owner's own rate
-left 58 % of the first mark at most, and one at a third of it 80 % at least."""
+FRESH, INTACT = 0.9, 0.75
+"""A mark with 90 % of its triggers looks fresh, one below 75 % worn (or badly made). Where the fresh
+one is the harder, it may be the younger, and the test abstains. From first trials with one to three
+seeds on digits and CIFAR-10: a pirate who trained at the owner's own rate left 58 % of the first mark
+at most, and had all of his own; gentler ones left 66 % at least, or had less than 90 % of theirs."""
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Pair = tuple[int, int]
@@ -64,7 +65,7 @@ class Asymmetry(Record):
         p_value: chance of a difference as large, either way, if the marks did not differ.
         alpha: level of the decision.
         harder: 0 or 1, the mark that survives better, if ``p_value <= alpha``; else None.
-        older: the same, unless the other mark was worn before the test; then None.
+        older: the same, unless that mark looks fresh and the other was worn before the test.
         seed: of the fine-tunings.
     """
 
@@ -97,9 +98,9 @@ class Asymmetry(Record):
         if self.older is None:
             other = 1 - self.harder
             return (
-                f"{held}; but the other one was worn before the test ({self.before[other]} of "
-                f"{self.triggers[other]} triggers), as an older mark is after somebody trained "
-                "over it with force, so nothing follows from that."
+                f"{held}; but that one looks fresh, and the other was worn before the test "
+                f"({self.before[other]} of {self.triggers[other]} triggers), as an older mark is "
+                "after somebody trained over it with force. So nothing follows from that."
             )
         return f"{held}; marks that were put gently on top of an older one fade first."
 
@@ -130,7 +131,9 @@ def compare_survival(
         if p_value <= alpha:
             harder = int(tails[1] < tails[0])
             other = 1 - harder
-            older = harder if len(scores[other]) >= INTACT * triggers[other] else None
+            worn = len(scores[other]) < INTACT * triggers[other]
+            fresh = len(scores[harder]) >= FRESH * triggers[harder]
+            older = None if worn and fresh else harder
     return Asymmetry(
         triggers=triggers,
         before=(len(first), len(second)),

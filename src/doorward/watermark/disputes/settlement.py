@@ -15,12 +15,15 @@ the other's. Three kinds of evidence say whose was first, and each is asked on i
 The model goes to a party if some evidence speaks for them and none for the other. Evidence that
 points both ways leaves the dispute open, for a person to decide: an early time stamp proves an
 early claim, not an early mark, and the harder mark may be the younger one that was forced in. One
-thing is conclusive by itself: an exhibit that the party's *time-stamped claim names* by its digest.
-So claim with ``model_digest``, have the claim stamped, and keep that model.
+thing is conclusive by itself: a relative of the model (closer than independent ones, so bring some)
+with the party's mark alone, which the party's *time-stamped claim names* by its digest, unless the
+other party shows as much with an earlier date. So claim with ``model_digest``, have the claim
+stamped, and keep that model.
 
 >>> import torch
 >>> from doorward.bundles import Identity
 >>> from doorward.watermark.claim import make_claim
+>>> from doorward.watermark.disputes.weighing import Party
 >>> from doorward.watermark.key import WatermarkKey
 >>> parties = []
 >>> for who in (Identity.new("Ada"), Identity.new("Eve")):
@@ -34,62 +37,25 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass as plain_dataclass
-from typing import Any, Literal
+from typing import Any
 
 from pydantic.dataclasses import dataclass
 from torch import nn
 
-from doorward.bundles import PublicIdentity, digest, open_black_box, open_model
+from doorward.bundles import PublicIdentity, open_black_box, open_model
 from doorward.data import ImageData
 from doorward.errors import InvalidInput
 from doorward.records import STRICT, Record
 from doorward.removal import FineTuning
-from doorward.watermark.claim import Claim
 from doorward.watermark.disputes.asymmetry import asymmetry_test, drills
 from doorward.watermark.disputes.exhibits import Exhibits, compare_exhibits
 from doorward.watermark.disputes.persistence import Asymmetry
 from doorward.watermark.disputes.priority import Evidence, Priority, decide_priority
-from doorward.watermark.key import WatermarkKey
+from doorward.watermark.disputes.weighing import Party, Vote, decide, vote_of_exhibits
 from doorward.watermark.verdict import Verdict
 from doorward.watermark.verification import verify
 
-__all__ = ["Party", "Settlement", "Vote", "settle"]
-
-
-@plain_dataclass(frozen=True, kw_only=True, eq=False)
-class Party:
-    """One who claims the model.
-
-    Args:
-        claim: the signed claim.
-        key: its key, opened.
-        public: the party's public identity, from a source that you trust.
-        exhibit: a model that the party shows as their own (a bundle's folder, which a claim may
-            name by its digest; or module, ``.onnx`` file, endpoint, callable); None for none.
-    """
-
-    claim: Claim
-    key: WatermarkKey
-    public: PublicIdentity
-    exhibit: Any = None
-
-
-@dataclass(frozen=True, kw_only=True, config=STRICT)
-class Vote(Record):
-    """What one kind of evidence says.
-
-    Attributes:
-        evidence: ``"time"``, ``"model"`` or ``"exhibits"``.
-        party: 0 or 1, for whom it speaks; None if for neither.
-        reason: why.
-        conclusive: it outweighs evidence of other kinds.
-    """
-
-    evidence: Literal["time", "model", "exhibits"]
-    party: int | None
-    reason: str
-    conclusive: bool = False
+__all__ = ["Settlement", "settle"]
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -120,7 +86,10 @@ class Settlement(Record):
 
     def explain(self) -> str:
         """The settlement in plain words, for somebody who is not a specialist."""
-        head = "OPEN" if self.owner is None else f"THE MODEL IS {self.owner.upper()}'S"
+        head = "OPEN"
+        if self.winner is not None:
+            name = self.names[self.winner].upper()
+            head = f"THE MODEL IS {name}'S" if self.votes else f"ONLY THE MARK OF {name} IS PROVEN"
         lines = [f"{head}. {self.reason}"]
         titles = {"time": "Time", "model": "The model itself", "exhibits": "Models shown"}
         for vote in self.votes:
@@ -196,8 +165,8 @@ def settle(
             log2_alphas=(first.log2_alpha, second.log2_alpha),
             controls=controls,
         )
-        votes.append(_of_exhibits(exhibits, parties, priority))
-    winner, reason = _decided(votes, names)
+        votes.append(vote_of_exhibits(exhibits, parties, priority))
+    winner, reason = decide(votes, names)
     return Settlement(
         winner=winner,
         owner=None if winner is None else names[winner],
@@ -210,45 +179,6 @@ def settle(
     )
 
 
-def _decided(votes: Sequence[Vote], names: tuple[str, str]) -> tuple[int | None, str]:
-    conclusive = [vote for vote in votes if vote.conclusive]
-    speaking = conclusive or [vote for vote in votes if vote.party is not None]
-    sides = {vote.party for vote in speaking}
-    if not sides:
-        return None, "Both marks are in the model, and no evidence tells which was there first."
-    if len(sides) == 2:
-        return (
-            None,
-            "Both marks are in the model, and the evidence of their order points both ways.",
-        )
-    (winner,) = sides
-    assert winner is not None  # noqa: S101 - votes without a party were left out
-    told = f"Both marks are in the model; that of {names[winner]} was there first"
-    if conclusive:
-        return winner, f"{told}: a model shown, which a time-stamped claim names, is conclusive."
-    kinds = " and ".join(vote.evidence for vote in speaking)
-    return winner, f"{told} by the evidence of {kinds}, and nothing speaks against it."
-
-
-def _of_exhibits(exhibits: Exhibits, parties: tuple[Party, Party], priority: Priority) -> Vote:
-    """Conclusive where the claim names the model, and somebody neutral dated the claim."""
-    place, reason = exhibits.older, exhibits.reason
-    named = place is not None and _names_exhibit(parties[place])
-    dated = None if place is None else priority.timelines[place].dated
-    if named and dated is not None:
-        reason += f" It is the very model that the claim dated {dated.latest} names."
-    return Vote(
-        evidence="exhibits", party=place, reason=reason, conclusive=named and dated is not None
-    )
-
-
-def _names_exhibit(party: Party) -> bool:
-    shown, named = party.exhibit, party.claim.statement.model_digest
-    if named is None or not isinstance(shown, str | os.PathLike) or not os.path.isdir(shown):
-        return False
-    return digest(shown) == named
-
-
 def _undisputed(
     names: tuple[str, str], verified: tuple[bool, bool], facts: dict[str, Any]
 ) -> Settlement:
@@ -256,7 +186,10 @@ def _undisputed(
         reason = "Neither party's mark is in the model, so there is nothing to settle."
         return Settlement(winner=None, owner=None, reason=reason, votes=(), **facts)
     winner = int(verified[1])
-    reason = f"Only the mark of {names[winner]} is proven to be in the model."
+    reason = (
+        f"The mark of {names[1 - winner]} is not in the model, or no longer: a mark that was "
+        "removed cannot be told from one that never was."
+    )
     return Settlement(winner=winner, owner=names[winner], reason=reason, votes=(), **facts)
 
 
