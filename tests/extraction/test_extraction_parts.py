@@ -12,11 +12,18 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 from torch import Tensor, nn
 
-from doorward.data import ImageData
+from doorward.data import Batch, ImageData
 from doorward.errors import InvalidInput
-from doorward.extraction import ActiveThiefEntropy, BlackBoxDissector
+from doorward.extraction import (
+    ActiveThiefEntropy,
+    BlackBoxDissector,
+    DataFree,
+    Victim,
+    procedural_pool,
+)
 from doorward.extraction.activethief import farthest_first
 from doorward.extraction.attention import attention, erase
+from doorward.extraction.datafree import DataFreeObjective
 from doorward.extraction.deepfool import distances
 from doorward.extraction.jacobian import steps_along
 from doorward.extraction.knockoff import ClassBandit
@@ -26,7 +33,7 @@ from doorward.extraction.superpixels import (
     sum_over_superpixels,
     superpixels,
 )
-from doorward.models import create
+from doorward.models import CallableBox, create
 
 
 def draw(seed: int = 0) -> torch.Generator:
@@ -195,6 +202,32 @@ def test_erasing_touches_one_rectangle_around_its_centre(seed: int) -> None:
         rows, columns = mask.any(1), mask.any(0)
         assert torch.equal(mask, rows[:, None] & columns[None, :])
         assert mask.sum() <= 0.6 * 256
+
+
+def test_the_generator_learns_where_victim_and_student_differ() -> None:
+    """The victim's slope is only estimated, and still the images move to where it disagrees."""
+    weight = torch.zeros(2, 64)
+    weight[0, :32], weight[1, :32] = 0.05, -0.05  # bright upper halves make the victim sure
+    box = CallableBox(Linear(weight), outputs="logits")
+    method = DataFree(batch_size=16, latent=8, student_steps=1, generator_lr=0.02)
+    pool = procedural_pool(1, (1, 8, 8))
+    theft: Any = SimpleNamespace(victim=Victim(box, budget=10_000), pool=pool, seed=0)
+    objective = DataFreeObjective(method, theft, steps=1000)
+    student = Linear(torch.zeros(2, 64))
+    losses = []
+    for step in range(40):
+        batch = Batch(
+            images=torch.zeros(16, 1, 8, 8),
+            labels=torch.zeros(16, dtype=torch.int64),
+            indices=torch.arange(16),
+            step=step,
+            epoch=0,
+            size_global=16,
+        )
+        losses.append(objective(student, batch)[0].item())
+    assert sum(losses[-5:]) > 1.2 * sum(losses[:5])
+    assert theft.victim.spent == 40 * method.questions_per_cycle()
+    assert torch.equal(student.weight, torch.zeros(2, 64))  # the generator's step is not its own
 
 
 @pytest.mark.parametrize("ladder", [(0.5,), (0.5, 0.5, 1.0), (1.0, 0.5), (0.0, 1.0)])

@@ -15,7 +15,6 @@ from doorward.data import Augment, ImageData, load
 from doorward.errors import EndpointFailed, InvalidInput, ModelUnsuitable, UnknownName
 from doorward.extraction import (
     EXTRACTIONS,
-    Answers,
     KnockoffRandom,
     StealResult,
     default_recipe,
@@ -23,7 +22,7 @@ from doorward.extraction import (
     steal,
 )
 from doorward.metrics import predict
-from doorward.models import HttpBox, ModuleBox, create
+from doorward.models import HttpBox
 from doorward.training import Recipe
 
 SHORT = Recipe(epochs=1, batch_size=64)
@@ -243,5 +242,5 @@ def test_registered_methods_say_where_they_come_from() -> None:
 def test_defaults_scale_with_the_budget() -> None:
     assert default_recipe(100, 16).steps(100) >= 900
     assert default_recipe(60_000, 32).epochs == 30
-    assert Answers.of("soft").soft
-    assert ModuleBox(create("resnet8", classes=2, width=4)).num_classes == 2
+    assert default_recipe(500, 32, architecture="vit-tiny").optimizer == "adamw"
+    assert not default_recipe(500, 32).augment.flip

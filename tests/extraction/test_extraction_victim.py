@@ -49,8 +49,9 @@ def test_answers_survive_the_process(
     first = Victim(box, answers, budget=50, folder=tmp_path / "kept")
     told = first.ask(pictures(40))
     second = Victim(box, answers, budget=50, folder=tmp_path / "kept")
-    assert (second.spent, second.left, second.num_classes) == (40, 10, 10)
+    assert (second.spent, second.left, second.num_classes) == (40, 50, 10)
     assert torch.equal(second.ask(pictures(40)), told)
+    assert second.left == 10
     assert len(box.seen) == 40
     second.ask(pictures(10, seed=1))  # and goes on in new files
     assert Victim(box, answers, budget=50, folder=tmp_path / "kept").spent == 50
@@ -76,7 +77,10 @@ def test_other_victims_and_answers_are_told_apart(victim: nn.Module, tmp_path: P
         Victim(ModuleBox(other), budget=5, folder=tmp_path)
     with pytest.raises(InvalidInput, match=r"another kind: soft then, label now"):
         Victim(ModuleBox(victim), "label", budget=5, folder=tmp_path)
-    assert Victim(ModuleBox(victim), budget=3, folder=tmp_path).left == 0  # a smaller budget
+    smaller = Victim(ModuleBox(victim), budget=3, folder=tmp_path)
+    assert torch.equal(smaller.ask(pictures(5)), smaller.ask(pictures(5)))
+    with pytest.raises(InvalidInput, match="5 of 3 are spent"):
+        smaller.ask(pictures(1, seed=1))
 
 
 def test_an_image_is_known_by_its_pixels_and_shape() -> None:

@@ -72,6 +72,15 @@ def steal(
     answers: Annotated[
         str, typer.Option(help="What is seen of the answers: soft, label, top-5, rounded-2, ...")
     ] = "soft",
+    pool_size: Annotated[
+        int | None,
+        typer.Option(
+            help="Use this many images of the pool. Default: all; of procedural ones as many as "
+            "the budget, or four times as many for a method that chooses among them.",
+            min=1,
+            show_default=False,
+        ),
+    ] = None,
     num_classes: Annotated[
         int | None,
         typer.Option(
@@ -117,7 +126,7 @@ def steal(
         store_model,
     )
     from doorward.data import load
-    from doorward.extraction import EXTRACTIONS, Answers, default_recipe, open_pool
+    from doorward.extraction import EXTRACTIONS, PROCEDURAL, Answers, default_recipe, open_pool
     from doorward.extraction import steal as steal_model
     from doorward.training.distributed import resolve_device
 
@@ -127,19 +136,22 @@ def steal(
     place = resolve_device(device)
     box = open_black_box(victim, trust_factory=trust_factory, device=place)
     shape = _shape(box, size, channels)
-    images = open_pool(
-        pool, shape, count=budget if pool == "procedural" else None, seed=seed, root=root
-    )
+    count = pool_size
+    if pool == PROCEDURAL and count is None:
+        facts = EXTRACTIONS.facts(method)
+        count = 1 if not facts["pool"] else budget * (4 if facts["chooses"] else 1)
+    images = open_pool(pool, shape, count=count, seed=seed, root=root)
     test = None
     if validation is not None:
         test = load(validation, split="test", root=root, size=shape[1], channels=shape[0])
     given = {"epochs": epochs, "lr": lr, "batch_size": batch_size, "precision": precision}
     changes: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
-    known = default_recipe(min(budget, len(images)), min(shape[1:]), seed=seed)
-    recipe = dataclasses.replace(known, **changes)
-    substitute: str | nn.Module = arch or DEFAULT_ARCHITECTURE
+    name = arch or DEFAULT_ARCHITECTURE
+    substitute: str | nn.Module = name
     if model is not None:
-        substitute = _own(box, shape, num_classes, arch, model, option, seed)
+        substitute, name = _own(box, shape, num_classes, arch, model, option, seed), "custom"
+    known = default_recipe(min(budget, len(images)), min(shape[1:]), architecture=name, seed=seed)
+    recipe = dataclasses.replace(known, **changes)
     net, result = steal_model(
         box,
         images,

@@ -33,11 +33,12 @@ from doorward.extraction.activethief import (
 )
 from doorward.extraction.answers import Answers, answers_of
 from doorward.extraction.base import EXTRACTIONS, Extraction, Theft, default_recipe
+from doorward.extraction.datafree import DataFree
 from doorward.extraction.dissector import DISSECTOR_RECIPE, BlackBoxDissector
 from doorward.extraction.distillation import Distillation, LiveDistillation
 from doorward.extraction.jacobian import JacobianAugmentation
 from doorward.extraction.knockoff import KNOCKOFF_RECIPE, KnockoffAdaptive, KnockoffRandom
-from doorward.extraction.pools import open_pool
+from doorward.extraction.pools import PROCEDURAL, open_pool
 from doorward.extraction.procedural import procedural_pool
 from doorward.extraction.spsg import SuperpixelGradients
 from doorward.extraction.stealing import StealResult, steal
@@ -48,11 +49,13 @@ __all__ = [
     "DISSECTOR_RECIPE",
     "EXTRACTIONS",
     "KNOCKOFF_RECIPE",
+    "PROCEDURAL",
     "ActiveThiefDeepFool",
     "ActiveThiefEntropy",
     "ActiveThiefKCenter",
     "Answers",
     "BlackBoxDissector",
+    "DataFree",
     "Distillation",
     "Extraction",
     "JacobianAugmentation",

@@ -86,7 +86,7 @@ class ActiveThief(Extraction):
         """
 
 
-@EXTRACTIONS.register("activethief-entropy", paper="Pal et al. 2020", pool=True)
+@EXTRACTIONS.register("activethief-entropy", paper="Pal et al. 2020", pool=True, chooses=True)
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class ActiveThiefEntropy(ActiveThief):
     """The images that the substitute is least sure of (largest entropy)."""
@@ -100,7 +100,7 @@ class ActiveThiefEntropy(ActiveThief):
         return entropy.topk(count).indices
 
 
-@EXTRACTIONS.register("activethief-k-center", paper="Pal et al. 2020", pool=True)
+@EXTRACTIONS.register("activethief-k-center", paper="Pal et al. 2020", pool=True, chooses=True)
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class ActiveThiefKCenter(ActiveThief):
     """The images whose answers lie farthest from all that were asked (greedy k-center).
@@ -116,7 +116,7 @@ class ActiveThiefKCenter(ActiveThief):
         return farthest_first(_outputs(theft, model, rest), _outputs(theft, model, asked), count)
 
 
-@EXTRACTIONS.register("activethief-dfal-k-center", paper="Pal et al. 2020", pool=True)
+@EXTRACTIONS.register("activethief-dfal-k-center", paper="Pal et al. 2020", pool=True, chooses=True)
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class ActiveThiefDeepFool(ActiveThief):
     """Images near the substitute's boundary (DFAL: DeepFool), and of these a varied choice.

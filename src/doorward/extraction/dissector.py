@@ -43,7 +43,7 @@ DISSECTOR_RECIPE = Recipe(
 """How a third-party digest of the paper says that it trains on CIFAR-10."""
 
 
-@EXTRACTIONS.register("dissector", paper="Wang et al. 2022", pool=True)
+@EXTRACTIONS.register("dissector", paper="Wang et al. 2022", pool=True, chooses=True)
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class BlackBoxDissector(Extraction):
     """Images of the pool, images with erased parts, and guesses for images that nobody was asked.

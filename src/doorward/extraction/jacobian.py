@@ -29,7 +29,7 @@ __all__ = ["JacobianAugmentation", "steps_along"]
 Direction = Literal["own", "away", "targeted"]
 
 
-@EXTRACTIONS.register("jbda", paper="Papernot et al. 2017", pool=True)
+@EXTRACTIONS.register("jbda", paper="Papernot et al. 2017", pool=True, chooses=False)
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class JacobianAugmentation(Extraction):
     """Ask about a few images of the pool, then about steps along the substitute's gradients.

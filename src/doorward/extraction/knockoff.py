@@ -44,7 +44,7 @@ KNOCKOFF_RECIPE = Recipe(
 Reward = Literal["certainty", "diversity", "loss"]
 
 
-@EXTRACTIONS.register("knockoff-random", paper="Orekondy et al. 2019", pool=True)
+@EXTRACTIONS.register("knockoff-random", paper="Orekondy et al. 2019", pool=True, chooses=False)
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class KnockoffRandom(Extraction):
     """Random images of the pool, without replacement, until the budget or the pool is spent.
@@ -58,7 +58,7 @@ class KnockoffRandom(Extraction):
         return theft.train(theft.ask_pool(theft.shuffled()[: theft.victim.budget]))
 
 
-@EXTRACTIONS.register("knockoff-adaptive", paper="Orekondy et al. 2019", pool=True)
+@EXTRACTIONS.register("knockoff-adaptive", paper="Orekondy et al. 2019", pool=True, chooses=True)
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class KnockoffAdaptive(Extraction):
     """Images of those classes of the pool whose answers are worth most, by a gradient bandit.

@@ -30,7 +30,7 @@ from doorward.training import FitResult
 __all__ = ["GradientImitation", "SuperpixelGradients"]
 
 
-@EXTRACTIONS.register("spsg", paper="Zhao et al. 2024", pool=True)
+@EXTRACTIONS.register("spsg", paper="Zhao et al. 2024", pool=True, chooses=False)
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class SuperpixelGradients(Extraction):
     """Images of the pool, and for some of them the victim's gradient over superpixels.

@@ -143,7 +143,10 @@ def steal(
     classes = _classes(asked, pool, num_classes, seed)
     model = _substitute(substitute, options, classes, pool.image_shape, seed)
     side = min(pool.image_shape[1:])
-    recipe = recipe or default_recipe(min(budget, len(pool)), side, seed=seed)
+    architecture = str(getattr(model, "architecture", "custom"))
+    recipe = recipe or default_recipe(
+        min(budget, len(pool)), side, architecture=architecture, seed=seed
+    )
     theft = Theft(
         victim=asked,
         pool=pool,

@@ -78,6 +78,7 @@ class Victim:
         self.box, self.answers, self.budget = box, Answers.of(answers), budget
         self.folder, self.seconds = folder, 0.0
         self._known: dict[bytes, Tensor] = {}
+        self._used: set[bytes] = set()  # what this run has asked about, from memory or not
         self._parts = 0
         if folder is not None:
             self._open(folder)
@@ -89,8 +90,12 @@ class Victim:
 
     @property
     def left(self) -> int:
-        """Images that may still be sent."""
-        return max(self.budget - self.spent, 0)
+        """Images that this run may still ask about.
+
+        What an earlier, interrupted run has asked beyond this point is not counted, so that a
+        method which decides by this number decides again as it did then.
+        """
+        return max(self.budget - len(self._used), 0)
 
     @property
     def num_classes(self) -> int | None:
@@ -123,7 +128,7 @@ class Victim:
         images = images.detach().float().cpu()
         keys = _keys(images)
         unknown = list({key: row for row, key in enumerate(keys) if key not in self._known}.items())
-        if len(unknown) > self.left:
+        if len(unknown) > max(self.budget - self.spent, 0):
             raise InvalidInput(
                 f"{len(unknown)} more questions exceed the budget",
                 why=f"{self.spent} of {self.budget} are spent",
@@ -132,6 +137,7 @@ class Victim:
         size = int(getattr(self.box, "batch_size", 256))
         for start in range(0, len(unknown), size):
             self._send(images, unknown[start : start + size])
+        self._used.update(keys)
         return torch.stack([self._known[key] for key in keys])
 
     def _send(self, images: Tensor, batch: list[tuple[bytes, int]]) -> None:
