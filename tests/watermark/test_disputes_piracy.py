@@ -61,7 +61,7 @@ def case(tmp_path_factory):
     save_model(model, folder)
     original = create("resnet8", classes=10, input_shape=SHAPE, width=8)
     original.load_state_dict(model.state_dict())
-    gentle = dataclasses.replace(RECIPE, lr=0.003, schedule="constant")
+    gentle = dataclasses.replace(RECIPE, lr=0.004, schedule="constant")
     embed(model, clean, keys[1], gentle, mode="pretrained")
     people = [Identity.new("Ada"), Identity.new("Eve")]
     claims = [
@@ -75,7 +75,7 @@ def case(tmp_path_factory):
     return Case(ada, eve, original.eval(), model, clean, folder)
 
 
-DRILLS = drills(rates=(0.01, 0.03), epochs=4, batch_size=64)
+DRILLS = drills(rates=(0.03, 0.06), epochs=4, batch_size=64)
 
 
 @pytest.fixture(scope="module")
@@ -92,14 +92,10 @@ def test_both_marks_are_in_the_disputed_model(case):
 
 def test_the_mark_put_on_top_fades_first(case, asymmetry):
     assert asymmetry.older == asymmetry.harder == 0
-    assert asymmetry.p_value < 0.01
+    assert asymmetry.p_value < 0.001
     assert asymmetry.survival[0] > asymmetry.survival[1]
-    assert [(r.drill, r.lr) for r in asymmetry.rounds] == [
-        ("FTAL", 0.01),
-        ("RTAL", 0.01),
-        ("FTAL", 0.03),
-        ("RTAL", 0.03),
-    ]
+    rounds = [(one.drill, one.lr) for one in asymmetry.rounds]
+    assert rounds == [("FTAL", 0.03), ("RTAL", 0.03), ("FTAL", 0.06), ("RTAL", 0.06)]
     assert Asymmetry.from_dict(json.loads(json.dumps(asymmetry.to_dict()))) == asymmetry
     assert "that of Ada" in asymmetry.explain(("Ada", "Eve"))
 
@@ -142,8 +138,8 @@ ROUNDS = [Round(drill="FTAL", lr=0.1, epochs=1, survived=(0, 0), accuracy=None)]
         ((20, 20), ([2] * 20, [0] * 20), 0, 0),
         ((20, 20), ([0] * 20, [2] * 20), 1, 1),
         ((20, 20), ([1] * 20, [1] * 20), None, None),
-        ((20, 20), ([2] * 20, [0] * 15), 0, 0),  # the other still had three quarters
-        ((20, 20), ([2] * 20, [0] * 14), 0, None),  # the other was worn before: no conclusion
+        ((20, 20), ([2] * 20, [0] * 18), 0, 0),  # both were fresh
+        ((20, 20), ([2] * 20, [0] * 17), 0, None),  # the other was worn before: no conclusion
         ((20, 20), ([2] * 18, [0] * 14), 0, None),
         ((20, 20), ([2] * 17, [0] * 14), 0, 0),  # itself worn, and still harder: old
         ((20, 20), ([2] * 10, [0] * 20), 0, 0),  # worn and harder all the same: old

@@ -40,6 +40,7 @@ from doorward.watermark import (
     embed,
     make_claim,
     pretrained_recipe,
+    triggers_per_batch,
 )
 from doorward.watermark.disputes import (
     Evidence,
@@ -57,6 +58,8 @@ _GENTLE = "same epochs, 1/100 of the rate"
 _SHORT = "1/8 of the epochs, half the rate"
 _FULL = "same epochs, same rate"
 _FULL_APP = "same epochs, same rate, over app"
+_REPEATS = 5
+"""How much oftener the gentlest pirate shows his triggers: at his rate they are hardly learnt."""
 
 
 def _grid(tier: str) -> Grid:
@@ -95,14 +98,15 @@ _PIRATES: dict[str, Callable[[Recipe, int, int], Recipe]] = {
     "and does the evidence say whose was first?",
     grid=_grid,
     prepare=require_data,
-    notes="The pirate has the model and all the owner's images. *Model says* is the fine-tuning "
-    "test on copies, which names the owner, or the pirate (wrongly), or abstains. *Settled* is the "
-    "decision with time stamps (the owner's claim is older), that test, and exhibits (the owner "
-    "shows the model that the claim names, the pirate the disputed one; two unmarked models of "
-    "other seeds serve as controls). *Squatted* is the same "
-    "without the test, where the pirate had stamped a claim before the owner did: only the "
-    "exhibits can help. Where the owner's mark no longer verifies, the pirate has not overwritten "
-    "the mark but removed it, at the price of a whole training with all the images.",
+    notes="The pirate has the model and all the owner's images; at a hundredth of the rate he "
+    "shows his triggers five times as often, or they would hardly be learnt. *Model says* is the "
+    "fine-tuning test on copies, which names the owner, or the pirate (wrongly), or abstains. "
+    "*Settled* is the decision with time stamps (the owner's claim is older), that test, and "
+    "exhibits (the owner shows the model that the claim names, the pirate the disputed one; two "
+    "unmarked models of other seeds serve as controls). *Squatted* is the same without the test, "
+    "where the pirate had stamped a claim before the owner did: only the exhibits can help. Where "
+    "the owner's mark no longer verifies, the pirate has not overwritten the mark but removed it, "
+    "at the price of a whole training with all the images.",
     metrics=(
         Metric("accuracy", "Accuracy before", "percent", "higher"),
         Metric("accuracy_after", "after", "percent"),
@@ -127,7 +131,12 @@ def watermark_piracy(cell: Cell) -> Outcome:
     pirates_key = key_of(cell, have.owner, "pirate")
     disputed = copy.deepcopy(victim.model)
     overwrite = _PIRATES[cell.method](recipe, len(have.owner), pirates_key.n)
-    seconds = embed(disputed, have.owner, pirates_key, overwrite, mode="pretrained").fit.seconds
+    steps = overwrite.steps(len(have.owner))
+    often = triggers_per_batch(pirates_key.n, steps, overwrite.batch_size)
+    per_batch = min(pirates_key.n, often * (_REPEATS if cell.method == _GENTLE else 1))
+    done = embed(
+        disputed, have.owner, pirates_key, overwrite, mode="pretrained", per_batch=per_batch
+    )
     with tempfile.TemporaryDirectory(prefix="doorward-piracy-") as folder:
         settled, squatted = _settlements(
             cell, victim, pirates_key, disputed, have.owner, recipe, Path(folder) / "owners.model"
@@ -136,7 +145,8 @@ def watermark_piracy(cell: Cell) -> Outcome:
     facts: dict[str, Value] = {
         "accuracy": accuracy(victim.model, have.test),
         "accuracy_after": accuracy(disputed, have.test),
-        "overwrite_seconds": seconds,
+        "overwrite_seconds": done.fit.seconds,
+        "per_batch": per_batch,
         "settled": settled.winner == 0,
         "settled_squatted": squatted.winner == 0,
         **_of_the_test(settled),

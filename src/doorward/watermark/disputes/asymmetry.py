@@ -13,9 +13,8 @@ differ would look so different.
 one holds where the younger was embedded gently, as in the paper, whose rates for trained models are
 a hundredth of the training's. A pirate who trains as hard as the owner did roots his mark as
 deeply, and wears the owner's down meanwhile. So the test abstains where the harder mark is complete
-and the other had lost a good part of its triggers before the test began; and it is supporting
-evidence, beside time stamps.
-The study ``watermark-piracy`` measures both kinds of pirates.
+and the other had lost some of its triggers before the test began; and it is supporting
+evidence, beside time stamps. The study ``watermark-piracy`` measures both kinds of pirates.
 
 >>> from doorward.models import create
 >>> from doorward.data import load
@@ -84,7 +83,7 @@ def asymmetry_test(
     clean: ImageData,
     *,
     drills: Sequence[FineTuning] = drills(),
-    alpha: float = 0.01,
+    alpha: float = 0.001,
     validation: ImageData | None = None,
     seed: int = 0,
     device: str | torch.device = "auto",

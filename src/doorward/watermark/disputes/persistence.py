@@ -20,13 +20,13 @@ from pydantic.dataclasses import dataclass
 from doorward.records import STRICT, Record
 from doorward.watermark.disputes.permutation import permutation_tail
 
-__all__ = ["FRESH", "INTACT", "Asymmetry", "Round", "compare_survival"]
+__all__ = ["FRESH", "Asymmetry", "Round", "compare_survival"]
 
-FRESH, INTACT = 0.9, 0.75
-"""A mark with 90 % of its triggers looks fresh, one below 75 % worn (or badly made). Where the fresh
-one is the harder, it may be the younger, and the test abstains. From first trials with one to three
-seeds on digits and CIFAR-10: a pirate who trained at the owner's own rate left 58 % of the first mark
-at most, and had all of his own; gentler ones left 66 % at least, or had less than 90 % of theirs."""
+FRESH = 0.9
+"""Share of its triggers from which on a mark looks fresh. A fresh mark that is harder than one
+which is not may be the younger, put in with force, and the test abstains: in first trials on digits
+and CIFAR-10 (one to three seeds) pirates who trained at the owner's own rate, or half of it, had
+91 % of their own triggers at least and left 82 % of the first mark at most."""
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Pair = tuple[int, int]
@@ -110,7 +110,7 @@ def compare_survival(
     scores: Sequence[Sequence[int]],
     rounds: Sequence[Round],
     *,
-    alpha: float = 0.01,
+    alpha: float = 0.001,
     seed: int = 0,
 ) -> Asymmetry:
     """Judge how two marks survived.
@@ -131,9 +131,8 @@ def compare_survival(
         if p_value <= alpha:
             harder = int(tails[1] < tails[0])
             other = 1 - harder
-            worn = len(scores[other]) < INTACT * triggers[other]
-            fresh = len(scores[harder]) >= FRESH * triggers[harder]
-            older = None if worn and fresh else harder
+            fresh = [len(scores[i]) >= FRESH * triggers[i] for i in (0, 1)]
+            older = None if fresh[harder] and not fresh[other] else harder
     return Asymmetry(
         triggers=triggers,
         before=(len(first), len(second)),
