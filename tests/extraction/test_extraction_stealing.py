@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -163,6 +166,11 @@ def test_a_folder_of_pictures_is_a_pool_read_as_it_streams(
     second, _ = steal(counting(victim), load(tmp_path, split="all"), **call)
     assert result.queries == len(box.seen) == 20
     assert torch.equal(first.head.weight, second.head.weight)
+    entropy = EXTRACTIONS["activethief-entropy"](rounds=1)
+    assert steal(victim, streamed, method=entropy, **call)[1].queries == 20
+    for method in ("jbda", "dissector"):
+        with pytest.raises(InvalidInput, match="not in memory"):
+            steal(victim, streamed, method=method, **call)
 
 
 def test_an_endpoint_that_fails_in_between(
@@ -197,6 +205,21 @@ def test_an_endpoint_that_fails_in_between(
         ({"substitute": nn.Flatten()}, ModelUnsuitable, "256 outputs for 10"),
         ({"substitute": nn.Flatten(), "options": SMALL}, InvalidInput, "options"),
         ({"validation": load("digits")}, InvalidInput, "validation images are"),
+        (
+            {
+                "validation": ImageData(
+                    torch.zeros(3, 1, 16, 16, dtype=torch.uint8),
+                    torch.zeros(3, dtype=torch.int64),
+                    ("a", "b"),
+                )
+            },
+            InvalidInput,
+            "images has 2 classes: the victim has 10",
+        ),
+        ({"answers": None}, InvalidInput, "None"),
+        ({"devise": "cpu"}, UnknownName, "Did you mean 'device'"),
+        ({"source": None}, UnknownName, "option of a training"),
+        ({"devices": 2}, InvalidInput, "one process"),
         ({"victim": "nothing.onnx"}, Exception, "nothing.onnx"),
         ({"victim": lambda images: torch.ones(len(images), 1)}, InvalidInput, "1 class"),
     ],
@@ -244,3 +267,38 @@ def test_defaults_scale_with_the_budget() -> None:
     assert default_recipe(60_000, 32).epochs == 30
     assert default_recipe(500, 32, architecture="vit-tiny").optimizer == "adamw"
     assert not default_recipe(500, 32).augment.flip
+
+
+KILLED = """
+import os, signal, sys
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from doorward.extraction import procedural_pool, steal
+from doorward.models import ModuleBox, create
+from doorward.training import Recipe
+
+class Box(ModuleBox):
+    batch_size = 8
+    def probabilities(self, images):
+        log = Path(sys.argv[1], "asked")
+        if log.exists() and log.stat().st_size == int(sys.argv[2]):
+            os.kill(os.getpid(), signal.SIGKILL)
+        answers = super().probabilities(images)
+        with open(log, "ab") as stream:
+            stream.write(b"." * len(images))
+        return answers
+
+box = Box(create("resnet8", classes=10, input_shape=(1, 16, 16), width=4), batch_size=8)
+steal(box, procedural_pool(60, (1, 16, 16)), budget=48, options={"width": 4}, substitute="resnet8",
+      recipe=Recipe(epochs=1, batch_size=16), checkpoint=Path(sys.argv[1], "theft"))
+"""
+
+
+@pytest.mark.slow
+def test_a_theft_survives_a_real_kill(tmp_path: Path) -> None:
+    for kill_at, code in ((16, -signal.SIGKILL), (40, -signal.SIGKILL), (0, 0)):
+        call = [sys.executable, "-c", KILLED, str(tmp_path), str(kill_at)]
+        assert subprocess.run(call, check=False).returncode == code
+    assert (tmp_path / "asked").stat().st_size == 48

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from doorward.errors import BadFile, EndpointFailed, InvalidInput
+from doorward.errors import BadFile, EndpointFailed, InvalidInput, ModelUnsuitable
 from doorward.extraction import Victim
 from doorward.models import CallableBox, HttpBox, ModuleBox, create
 
@@ -81,6 +81,15 @@ def test_other_victims_and_answers_are_told_apart(victim: nn.Module, tmp_path: P
     assert torch.equal(smaller.ask(pictures(5)), smaller.ask(pictures(5)))
     with pytest.raises(InvalidInput, match="5 of 3 are spent"):
         smaller.ask(pictures(1, seed=1))
+
+
+def test_a_folder_without_answers_commits_to_nothing(
+    victim: nn.Module, counting: Any, tmp_path: Path
+) -> None:
+    box = counting(victim, labels_only=True)
+    with pytest.raises(ModelUnsuitable, match="labels only"):
+        Victim(box, budget=5, folder=tmp_path).ask(pictures(5))
+    assert Victim(box, "label", budget=5, folder=tmp_path).ask(pictures(5)).shape == (5,)
 
 
 def test_an_image_is_known_by_its_pixels_and_shape() -> None:

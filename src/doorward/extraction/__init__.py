@@ -40,8 +40,9 @@ from doorward.extraction.jacobian import JacobianAugmentation
 from doorward.extraction.knockoff import KNOCKOFF_RECIPE, KnockoffAdaptive, KnockoffRandom
 from doorward.extraction.pools import PROCEDURAL, open_pool
 from doorward.extraction.procedural import procedural_pool
+from doorward.extraction.results import StealResult
 from doorward.extraction.spsg import SuperpixelGradients
-from doorward.extraction.stealing import StealResult, steal
+from doorward.extraction.stealing import steal
 from doorward.extraction.transfer import TransferSet
 from doorward.extraction.victim import Victim
 

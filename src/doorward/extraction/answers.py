@@ -60,7 +60,7 @@ class Answers(Record):
         """
         if isinstance(given, Answers):
             return given
-        word = _WORD.fullmatch(given)
+        word = _WORD.fullmatch(given) if isinstance(given, str) else None
         if word is None:
             raise InvalidInput(
                 f"answers={given!r} is unknown",

@@ -25,7 +25,7 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
-from doorward.data import Augment, ImageSource, to_pixels
+from doorward.data import Augment, ImageData, ImageSource, to_pixels
 from doorward.errors import InvalidInput
 from doorward.extraction.distillation import Distillation
 from doorward.extraction.transfer import TransferSet, from_images, from_pool, to_bytes
@@ -34,6 +34,8 @@ from doorward.randomness import derive_seed, generator
 from doorward.records import Record
 from doorward.registry import Registry
 from doorward.training import FitResult, Objective, Recipe, fit, recipe_for
+from doorward.training.distributed import resolve_device
+from doorward.training.progress import progress_bar
 
 __all__ = ["EXTRACTIONS", "Extraction", "Theft", "default_recipe", "pool_order"]
 
@@ -148,7 +150,13 @@ class Theft:
 
     def ask_pool(self, positions: Tensor) -> TransferSet:
         """Ask the victim about the pool's images at `positions`."""
-        answers = [self.victim.ask(self.pixels(part)) for part in torch.split(positions, 1024)]
+        answers, done = [], 0
+        progress = bool(self._fit_options.get("progress", False))
+        with progress_bar(enabled=progress, steps=len(positions), done=0) as show:
+            for part in torch.split(positions, 256):
+                answers.append(self.victim.ask(self.pixels(part)))
+                done += len(part)
+                show(done, "asking", {"spent": self.victim.spent})
         return from_pool(self.pool, positions, torch.cat(answers), classes=self.classes)
 
     def ask_images(self, images: Tensor) -> TransferSet:
@@ -158,10 +166,10 @@ class Theft:
         return from_images(sent, torch.cat(answers), classes=self.classes)
 
     def fresh(self) -> nn.Module:
-        """An untrained copy of the substitute, for a method's inner rounds."""
+        """An untrained copy of the substitute, for a method's inner rounds, on their device."""
         model = copy.deepcopy(self.model)
         model.load_state_dict(self._untrained)
-        return model
+        return model.to(resolve_device(self._fit_options.get("device", "auto")))
 
     def train(
         self,
@@ -195,6 +203,19 @@ class Theft:
         if target is self.model:
             self.transfer_images = len(stolen)
         return fit(target, objective(stolen.answers), stolen.source, recipe, **options)
+
+    def require_memory(self) -> None:
+        """Refuse a pool that is streamed, for methods that mix new images with it.
+
+        Raises:
+            InvalidInput: the pool is no `ImageData`.
+        """
+        if not isinstance(self.pool, ImageData):
+            raise InvalidInput(
+                f"the pool {self.pool.name} is not in memory",
+                why="this method adds images of its own to the pool's",
+                remedy="load it without stream=True, or take another method",
+            )
 
     def require_budget(self, least: int, what: str) -> None:
         """Refuse a budget that does not suffice for the method's first step.

@@ -73,6 +73,7 @@ class BlackBoxDissector(Extraction):
 
     def run(self, theft: Theft) -> FitResult:
         """Climb the ladder; then train the final substitute with self-distillation."""
+        theft.require_memory()
         theft.require_budget(2 * len(self.ladder), f"{len(self.ladder)} steps")
         order, budget = theft.shuffled(), theft.victim.budget
         rungs = [max(1, round(share * budget)) for share in self.ladder]

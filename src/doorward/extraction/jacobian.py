@@ -56,6 +56,7 @@ class JacobianAugmentation(Extraction):
 
     def run(self, theft: Theft) -> FitResult:
         """Ask, train, step; then train the final substitute on everything."""
+        theft.require_memory()
         order = theft.shuffled()
         first = min(max(1, round(self.start * theft.victim.budget)), len(order))
         stolen = theft.ask_pool(order[:first])

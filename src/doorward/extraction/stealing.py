@@ -16,73 +16,29 @@ honeypot catches the thief.
 
 from __future__ import annotations
 
+import inspect
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
-from pydantic import Field
-from pydantic.dataclasses import dataclass
 from torch import nn
 
 from doorward.bundles import open_black_box
 from doorward.data import ImageSource, to_pixels
-from doorward.errors import InvalidInput
+from doorward.errors import InvalidInput, UnknownName
 from doorward.extraction.answers import Answers
 from doorward.extraction.base import EXTRACTIONS, Extraction, Theft, default_recipe, pool_order
 from doorward.extraction.measuring import compare
+from doorward.extraction.results import StealResult
 from doorward.extraction.victim import Victim
 from doorward.models import create, require_model
-from doorward.records import STRICT, Record, measure
-from doorward.training import FitResult, Recipe
+from doorward.records import measure
+from doorward.training import Recipe, fit
 
-__all__ = ["StealResult", "steal"]
+__all__ = ["steal"]
 
-Share = Annotated[float, Field(ge=0, le=1)]
-
-
-@dataclass(frozen=True, kw_only=True, config=STRICT)
-class StealResult(Record):
-    """A theft.
-
-    Attributes:
-        method: name of the attack, or its class if it is not registered.
-        parameters: the attack's own.
-        victim: what the victim says of itself.
-        answers: ``"soft"``, ``"label"``, ``"top-5"``, ``"rounded-2"``, ...
-        pool: name of the pool.
-        budget: images that might be sent.
-        queries: images that were sent, over all resumed runs.
-        transfer_images: images that the substitute was trained on in the end.
-        agreement: share of the validation images that both put into the same class.
-        accuracy: of the substitute on them, by their labels.
-        victim_accuracy: of the victim.
-        validation_images: how many; questions about them are not part of the theft, and are not
-            counted in `queries`.
-        seed: of the attack.
-        seconds: wall-clock time of this call, without the validation.
-        victim_seconds: of these, waiting for the victim.
-        recipe: how the substitute was trained.
-        fit: its last training.
-    """
-
-    method: str
-    parameters: dict[str, Any]
-    victim: dict[str, Any]
-    answers: str
-    pool: str
-    budget: int
-    queries: int
-    transfer_images: int
-    agreement: Share | None
-    accuracy: Share | None
-    victim_accuracy: Share | None
-    validation_images: int
-    seed: int
-    seconds: float
-    victim_seconds: float
-    recipe: Recipe
-    fit: FitResult
+_OURS = ("model", "objective", "source", "recipe", "validation", "checkpoint")  # arguments of fit
 
 
 def steal(
@@ -138,9 +94,16 @@ def steal(
     folder = None if checkpoint is None else Path(checkpoint)
     mode = Answers.of(answers)
     _check(attack, name, mode, pool, validation)
+    _check_options(fit_options)
     box = open_black_box(victim)
     asked = Victim(box, mode, budget=budget, folder=_inside(folder, "answers"))
     classes = _classes(asked, pool, num_classes, seed)
+    if validation is not None and validation.num_classes != len(classes):
+        raise InvalidInput(
+            f"{validation.name} has {validation.num_classes} classes",
+            why=f"the victim has {len(classes)}",
+            remedy="measure on images of the victim's task",
+        )
     model = _substitute(substitute, options, classes, pool.image_shape, seed)
     side = min(pool.image_shape[1:])
     architecture = str(getattr(model, "architecture", "custom"))
@@ -203,6 +166,18 @@ def _check(
             f"validation images are {validation.image_shape}",
             why=f"those of the pool are {pool.image_shape}",
             remedy="load both with the size and channels that the victim takes",
+        )
+
+
+def _check_options(options: Mapping[str, Any]) -> None:
+    """Refuse before the first question what `fit` would refuse after the last."""
+    known = [name for name in inspect.signature(fit).parameters if name not in _OURS]
+    for name in options:
+        if name not in known:
+            raise UnknownName.of("option of a training", name, known)
+    if options.get("devices", 1) != 1 or options.get("nodes", 1) != 1:
+        raise InvalidInput(
+            "a theft runs in one process", why="each process would ask the victim by itself"
         )
 
 

@@ -44,10 +44,7 @@ class TransferSet:
         """Both together; both must hold their images in memory."""
         mine, others = self.source, other.source
         if not isinstance(mine, ImageData) or not isinstance(others, ImageData):
-            raise InvalidInput(
-                f"images of {mine.name} are streamed and cannot be mixed with new ones",
-                remedy="load the pool into memory, or choose a method that only takes pool images",
-            )
+            raise InvalidInput(f"{mine.name} and {others.name} are not both in memory")
         images = torch.cat([mine.images, others.images.to(mine.images.device)])
         labels = torch.cat([mine.labels, others.labels.to(mine.labels.device)])
         source = ImageData(images, labels, mine.classes, mine.name)

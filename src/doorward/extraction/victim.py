@@ -171,7 +171,8 @@ class Victim:
             "victim": _identify(self.box),
             "answers": str(self.answers),
         }
-        if not (folder / HEADER).exists():
+        empty = not any(folder.glob("answers-*.safetensors"))
+        if empty:  # nothing was learnt there yet, whoever was meant to be asked
             write_json(folder / HEADER, facts)
             return
         before = read_json(folder / HEADER)
