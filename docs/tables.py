@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from doorward.benchmarks import STUDIES, TIERS, StudyResult
+from doorward.benchmarks.results import Row
 from doorward.benchmarks.summary import Group, group_rows, show, summarise
 from doorward.data import DATASETS
 from doorward.files import read_json
@@ -142,36 +143,40 @@ def survival() -> str:
     paths = [path for path in found if path.exists()]
     if not paths:
         return "Not measured yet.\n"
-    groups = group_rows(StudyResult.from_dict(read_json(paths[0])).rows)
-    kinds = list(dict.fromkeys(group.method for group in groups))
-    lines: dict[str, dict[str, str]] = {}
-    for group in groups:
-        names = {name.removesuffix(" | log2_p") for row in group.rows for name in row.metrics}
-        for label in [name for name in names if f"{name} | log2_p" in group.rows[0].metrics]:
-            lines.setdefault(label, {})[group.method] = _outcome(group, label)
-    order = [
-        name.removesuffix(" | log2_p")
-        for group in groups
-        for name in group.rows[0].metrics
-        if name.endswith(" | log2_p")
-    ]
-    rows = [
-        [label, *(lines[label].get(kind, "") for kind in kinds)] for label in dict.fromkeys(order)
-    ]
-    return _table(["attack", *kinds], rows)
+    rows = StudyResult.from_dict(read_json(paths[0])).rows
+    kinds = list(dict.fromkeys(row.method for row in rows))
+    lines: dict[str, dict[str, list[Row]]] = {}
+    for row in rows:
+        for name in row.metrics:
+            if name.endswith(" | log2_p"):
+                label = name.removesuffix(" | log2_p")
+                lines.setdefault(label, {}).setdefault(row.method, []).append(row)
+    return _table(
+        ["attack", *kinds],
+        [
+            [label, *(_outcome(found[kind], label) if kind in found else "" for kind in kinds)]
+            for label, found in lines.items()
+        ],
+    )
 
 
-def _outcome(group: Group, label: str) -> str:
+def _outcome(rows: list[Row], label: str) -> str:
     """Accuracy, triggers matched and the weakest proof of the seeds, of one attack."""
+    group = Group("", "", "", tuple(rows))
     accuracy = summarise(group.numbers(f"{label} | accuracy"))
     matched = summarise(group.numbers(f"{label} | matches"))
-    alone = group.numbers(f"{label} | log2_p")
-    through = group.numbers(f"{label} | blended_log2_p")
-    proofs = [min(0.0, 1 + min(pair)) for pair in zip(alone, through, strict=True)]
     if matched is None:
         return ""
+    proofs = [_proof(row, label) for row in rows]
     task = "" if accuracy is None else f"{100 * accuracy.mean:.1f} %; "
     return f"{task}{100 * matched.mean:.0f} %, {power_of_two(max(proofs))}"
+
+
+def _proof(row: Row, label: str) -> float:
+    """log2 of a seed's p-value: of the stronger way to ask, doubled where both were tried."""
+    numbers: dict[str, Any] = dict(row.metrics)
+    alone, through = numbers[f"{label} | log2_p"], numbers.get(f"{label} | blended_log2_p")
+    return float(alone if through is None else min(0.0, 1 + min(alone, through)))
 
 
 def commands() -> str:

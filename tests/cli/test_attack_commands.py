@@ -42,7 +42,7 @@ def test_a_mark_that_was_never_there_is_a_no(house, doorward):
         doorward, house, house / "plain.model", "--family", "quantisation",
         "--out", house / "other.json", code=1, parse=False,
     )  # fmt: skip
-    assert "does not survive no attack" in result.stdout
+    assert "not proven even without an attack" in result.stdout
 
 
 def test_a_second_call_goes_on_with_the_same_file(house, marked, doorward):
@@ -52,6 +52,17 @@ def test_a_second_call_goes_on_with_the_same_file(house, marked, doorward):
     )
     assert "int8 weights:" not in result.stderr  # done before: not announced again
     assert "pruning 50%: " in result.stderr
+
+
+def test_a_family_that_needs_another_task_may_follow(house, doorward):
+    unmarked, out = house / "plain.model", house / "families.json"
+    for family in ("quantisation", "transfer"):
+        result = attack(
+            doorward, house, unmarked, "--family", family, "--out", out, code=1, parse=False
+        )
+    assert "transfer (old head): " in result.stderr
+    assert "the model's own task" in result.stderr
+    assert len(json.loads(out.read_text())["rows"]) == 4
 
 
 @pytest.mark.parametrize(

@@ -39,6 +39,13 @@ def test_one_vote_per_row_is_the_binomial_tail():
     assert lots_tail_log2(votes, labels) == pytest.approx(binomial_tail_log2(20, 50, 0.1))
 
 
+def test_a_thousand_classes_are_no_obstacle():
+    votes = torch.zeros(20, 1000, dtype=torch.int64)
+    votes[:, 0] = 1000
+    found = lots_tail_log2(votes, torch.zeros(20, dtype=torch.int64))
+    assert found == pytest.approx(-20 * math.log2(1000))
+
+
 def test_it_reaches_far_below_any_float():
     votes = 16 * torch.eye(10, dtype=torch.int64).repeat(40, 1)
     labels = torch.arange(10).repeat(40)

@@ -5,9 +5,10 @@ import json
 
 import pytest
 import torch
+from torch import nn
 
 from doorward.data import ImageData, load
-from doorward.errors import InvalidInput, UnknownName
+from doorward.errors import BadFile, InvalidInput, UnknownName
 from doorward.metrics import accuracy
 from doorward.models import create, find_head
 from doorward.removal import REMOVALS
@@ -23,6 +24,7 @@ from doorward.watermark.suite import (
     standard_attacks,
     strike,
 )
+from doorward.watermark.suite.running import _weights_digest
 
 N = 30
 
@@ -182,12 +184,75 @@ def test_a_table_about_another_model_is_not_mixed_up(marked, thief, test_set, tm
         (Attack(method="magic"), UnknownName),
         (Attack(method="magnitude-pruning", parameters={"share": 2.0}), InvalidInput),
         (Attack(method="magnitude-pruning", parameters={"shear": 0.5}), InvalidInput),
+        (Attack(method="overwriting", parameters={"epoch": 1.0}), InvalidInput),
+        (Attack(method="extraction", parameters={"model": "x"}), InvalidInput),
     ],
 )
-def test_attacks_that_cannot_be_are_refused(attack, error, marked, thief, test_set):
+def test_attacks_that_cannot_be_are_refused_before_any_begins(
+    attack, error, marked, thief, test_set
+):
     model, key = marked
+    rows = []
+    first = Attack(method="quantisation")
     with pytest.raises(error):
-        attack_table(model, key, thief, test_set, [attack])
+        attack_table(model, key, thief, test_set, [first, attack], on_row=rows.append)
+    assert rows == []
+
+
+def test_what_does_not_fit_is_said_before_any_attack(marked, thief, test_set):
+    model, key = marked
+    rows = []
+
+    def table(thief, validation, **options):
+        attacks = standard_attacks(families=["quantisation", "transfer"])
+        attack_table(model, key, thief, validation, attacks, on_row=rows.append, **options)
+
+    with pytest.raises(InvalidInput, match="another task"):
+        table(dataclasses.replace(thief, other=None), test_set)
+    with pytest.raises(InvalidInput, match="test images"):
+        table(thief, test_set.resized(20))
+    with pytest.raises(InvalidInput, match="thief's images"):
+        table(dataclasses.replace(thief, data=thief.other), test_set)
+    with pytest.raises(InvalidInput, match="carriers"):
+        table(thief, test_set, carriers=test_set.with_channels(3))
+    assert rows == []
+
+
+@pytest.mark.parametrize("content", ["5", "[1]", "[]", "{}", '{"rows": 3}', "not JSON"])
+def test_a_file_that_is_no_table_is_refused(content, marked, thief, test_set, tmp_path):
+    model, key = marked
+    path = tmp_path / "attacks.json"
+    path.write_text(content)
+    with pytest.raises((BadFile, InvalidInput)):
+        attack_table(model, key, thief, test_set, [], path=path)
+    assert path.read_text() == content
+
+
+def test_a_foreign_network_of_oblong_images_is_attacked_in_every_family(digits):
+    torch.manual_seed(0)
+    net = nn.Sequential(
+        nn.Conv2d(1, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.AdaptiveAvgPool2d(4), nn.Flatten(),
+        nn.Linear(128, 10),
+    )  # fmt: skip
+    oblong = digits.resized((16, 20)).sample(60, seed=0)
+    key = WatermarkKey.new(n=20, classes=10, image_shape=(1, 16, 20))
+    recipe = Recipe(epochs=1, batch_size=30, lr=0.01, precision="fp32")
+    thief = Thief(data=oblong, recipe=recipe, other=digits.sample(40, seed=1))
+    families = [name for name in FAMILIES if name != "unlearning"]  # those look for blocks
+    attacks = standard_attacks(families=families, epochs=1.0, rates=(1e-3,))
+    table = attack_table(net, key, thief, oblong, attacks, carriers=oblong)
+    assert len(table.rows) == 1 + len(attacks)
+
+
+def test_weights_that_numpy_does_not_know_can_be_named():
+    assert len(_weights_digest(nn.Linear(2, 2).to(torch.bfloat16))) == 64
+
+
+def test_a_thief_who_overwrites_twice_does_the_same(marked, thief):
+    model, key = marked
+    attack = Attack(method="overwriting", parameters={"epochs": 0.2})
+    first, second = (strike(model, key, attack, thief).suspect.state_dict() for _ in range(2))
+    assert all(torch.equal(first[name], second[name]) for name in first)
 
 
 def test_asking_through_carriers_counts_with_a_doubled_p_value(marked, thief, test_set):
@@ -214,3 +279,5 @@ def test_the_worst_row_is_the_weakest_proof_among_cheap_attacks(marked, thief, t
     table = dataclasses.replace(table, rows=rows)
     assert table.worst(2.0).attack.label == "other task"
     assert table.worst(20.0).attack.label == "dear"
+    with pytest.raises(InvalidInput, match="negative"):
+        table.worst(-1.0)

@@ -11,6 +11,7 @@ True
 from __future__ import annotations
 
 import math
+from collections import Counter
 
 import numpy as np
 import torch
@@ -45,7 +46,8 @@ def lots_tail_log2(votes: Tensor, labels: Tensor) -> float:
     table = votes.cpu().to(torch.int64)
     table = table - table.min(1, keepdim=True).values  # shifts T and what it is compared with
     n, classes = table.shape
-    if int(table.max(1).values.sum()) * classes > _MOST:
+    rows = [Counter(row) for row in table.tolist()]  # of many classes most have the same votes
+    if int(table.max(1).values.sum()) * max(map(len, rows)) > _MOST:
         raise InvalidInput(
             f"votes up to {int(votes.abs().max())} in {n} rows are too many to enumerate",
             remedy="ask fewer times per trigger",
@@ -53,10 +55,10 @@ def lots_tail_log2(votes: Tensor, labels: Tensor) -> float:
     observed = int(table.gather(1, labels.cpu()[:, None]).sum())
     # Object arrays hold Python's integers, which do not overflow: there are L**n ways in all.
     ways = np.array([1], dtype=object)
-    for row in table.tolist():
+    for row in rows:
         wider = np.zeros(len(ways) + max(row), dtype=object)
-        for vote in row:
-            wider[vote : vote + len(ways)] += ways
+        for vote, times in row.items():
+            wider[vote : vote + len(ways)] += times * ways
         ways = wider
     return _log2(int(ways[observed:].sum())) - n * math.log2(classes)
 

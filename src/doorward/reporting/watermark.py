@@ -26,7 +26,8 @@ def attack_section(
     """What an attacker achieved against a mark, as a verdict, a table and two charts.
 
     Args:
-        table: an `AttackTable` as a dict.
+        table: an `AttackTable` as a dict. Its untouched model counts as an attack that costs
+            nothing: where that one is not proven, nothing is.
         log2_alpha: the level, as log2, at which the mark counts as proven; 2^-30 is about 1e-9.
         most_cost: accuracy, in points, that an attacker is ready to lose.
     """
@@ -34,7 +35,7 @@ def attack_section(
     attacked = [row for row in rows if row["attack"]["method"] != "none"]
     beaten = [
         row
-        for row in attacked
+        for row in rows
         if _proof(row) > log2_alpha and (row["cost"] is None or row["cost"] <= most_cost)
     ]
     names = ", ".join(row["attack"]["label"] for row in beaten)
@@ -121,6 +122,6 @@ def _rates(rows: Sequence[Mapping[str, Any]]) -> list[Curve]:
             series,
             x="log10 of the learning rate",
             y="triggers that match (%)",
-            caption="Fine-tuning: the larger the steps, the more is forgotten, task included",
+            caption="What fine-tuning leaves, by its learning rate (large ones cost accuracy, too)",
         )
     ]

@@ -58,7 +58,7 @@ class Victim:
     Args:
         model: on the CPU, in evaluation mode.
         key: its key; the unmarked model has one that it was not marked with.
-        facts: accuracy, train_seconds, exposures, per_batch; None where they do not apply.
+        facts: train_seconds and steps; of marked ones per_batch and exposures, too.
     """
 
     model: Classifier

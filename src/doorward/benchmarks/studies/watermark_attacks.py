@@ -112,7 +112,7 @@ def watermark_attacks(cell: Cell) -> Outcome:
     metrics: dict[str, Any] = {
         "accuracy": untouched.accuracy,
         "matches": untouched.trigger_accuracy,
-        "goal_met": worst is None or worst.survived(goal),
+        "goal_met": (worst or untouched).survived(goal),
         "worst_log2_p": None if worst is None else worst.proof,
         "worst_matches": None if worst is None else worst.trigger_accuracy,
         "worst_attack": "none is affordable" if worst is None else worst.attack.label,

@@ -54,7 +54,11 @@ def attack(
     epochs: Epochs = None,
     quick: Quick = False,
     out: Annotated[
-        Path, typer.Option(help="The table as JSON; an interrupted one is taken up again.")
+        Path,
+        typer.Option(
+            help="The table as JSON; an interrupted one is taken up again, with the same options "
+            "(--family may differ)."
+        ),
     ] = Path("attacks.json"),
     report: Annotated[
         Path | None, typer.Option(help="Write an HTML report too.", show_default=False)
@@ -96,6 +100,8 @@ def attack(
         held = held.sample(max(held.num_classes, round(share * len(held))), seed=seed)
     families = family or list(FAMILIES)
     recipe = make_recipe(data, net, quick=quick, seed=seed, epochs=epochs)
+    if "transfer" in families and Path(other).name == Path(data).name:
+        note(f"transfer: {other} is the model's own task; name another one with --other")
     attacks = standard_attacks(
         families=families,
         epochs=recipe.epochs,
@@ -105,7 +111,8 @@ def attack(
     thief = Thief(
         data=held,
         recipe=recipe,
-        other=load(other, root=root) if "transfer" in families else None,
+        # Also where nothing is transferred: the file names it, and other families may follow.
+        other=load(other, root=root),
         seed=seed,
         device=device,
     )
@@ -140,11 +147,13 @@ def attack(
         ]
         for row in done.rows
     ]
-    verdict = (
-        f"The mark survives all attacks that cost at most {most_cost:g} points."
-        if survived
-        else f"The mark does not survive {worst.attack.label} (2^{worst.proof:.1f})."
-    )
+    verdict = f"The mark does not survive {worst.attack.label} (2^{worst.proof:.1f})."
+    if survived:
+        verdict = (
+            f"The mark survives each of these attacks that costs at most {most_cost:g} points."
+        )
+    elif not done.rows[0].survived(-alpha_bits):
+        verdict = f"The mark is not proven even without an attack (2^{done.rows[0].proof:.1f})."
     answer(
         {"survived": survived, "worst": worst.attack.label, **done.to_dict()},
         as_json=as_json,

@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-from collections.abc import Callable
+import inspect
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass as plain_dataclass
 from typing import Annotated, Any
 
@@ -113,30 +114,76 @@ def strike(model: nn.Module, mark: TriggerSet, attack: Attack, thief: Thief) -> 
         UnknownName: no such method; the message lists all.
         InvalidInput: a parameter is unknown or out of range, or the thief lacks what it needs.
     """
+    check_attack(attack)
     held = thief.data
     if attack.share < 1:
         count = max(held.num_classes, round(attack.share * len(held)))
-        held = held.sample(count, seed=thief.seed)
+        held = held.sample(min(count, len(held)), seed=thief.seed)
     thief = dataclasses.replace(thief, data=held)
     if attack.method in ATTACKS:
         return ATTACKS[attack.method](model, mark, thief, **attack.parameters)
-    method = removal(known(attack.method), **attack.parameters)
+    method = removal(attack.method, **attack.parameters)
     repaired, result = remove(model, held, method, seed=thief.seed, device=thief.device)
     fresh_head = bool(getattr(method, "reinit_head", False))
     asked = under_old_head(repaired, model) if fresh_head else repaired
     return Struck(repaired, asked, fresh_head, result.details)
 
 
-def known(method: str) -> str:
-    """The method's name, if there is such a removal method or attack.
+def check_attack(attack: Attack) -> None:
+    """Refuse, before any work, a method or parameter that does not exist.
 
     Raises:
-        UnknownName: there is none.
+        UnknownName: there is no such removal method or attack.
+        InvalidInput: the method has no such parameter, or it is out of range.
     """
-    names = [*ATTACKS.names(), *REMOVALS.names()]
-    if method not in names:
-        raise UnknownName.of("attack", method, names)
-    return method
+    if attack.method in REMOVALS:
+        removal(attack.method, **attack.parameters)
+        return
+    if attack.method not in ATTACKS:
+        names = [*ATTACKS.names(), *REMOVALS.names()]
+        raise UnknownName.of("attack", attack.method, names)
+    taken = inspect.signature(ATTACKS[attack.method]).parameters.values()
+    names = [each.name for each in taken if each.kind is each.KEYWORD_ONLY]
+    for name in attack.parameters:
+        if name not in names:
+            raise UnknownName.of(f"parameter of {attack.method}", name, names)
+
+
+def check_all(
+    mark: TriggerSet,
+    thief: Thief,
+    validation: ImageData,
+    carriers: ImageData | None,
+    attacks: Sequence[Attack],
+) -> None:
+    """Refuse, before any work, attacks or images that do not fit the mark or the thief.
+
+    Raises:
+        UnknownName, InvalidInput: as `check_attack`; or transfer has no other task, or images are
+            of another shape or other classes than the mark's.
+    """
+    for attack in attacks:
+        check_attack(attack)
+        if attack.method == "transfer" and thief.other is None:
+            raise InvalidInput(
+                "transfer needs another task",
+                remedy="give the thief other labelled images, or leave this attack out",
+            )
+    for what, images, labelled in (
+        ("the thief's images", thief.data, True),
+        ("the thief's pool", thief.pool, False),
+        ("the test images", validation, True),
+        ("the carriers", carriers, False),
+    ):
+        if images is None:
+            continue
+        fits = images.image_shape == mark.image_shape
+        if not fits or (labelled and images.num_classes != mark.classes):
+            raise InvalidInput(
+                f"the mark is for {mark.classes} classes of images {mark.image_shape}",
+                why=f"{what} are {images.image_shape} of {images.num_classes} classes",
+                remedy="resize the images, or give those of the mark's task",
+            )
 
 
 def under_old_head(suspect: nn.Module, original: nn.Module) -> nn.Module:

@@ -13,7 +13,7 @@ from typing import Any
 from torch import nn
 
 from doorward.extraction import LiveDistillation, steal
-from doorward.models import Classifier, create
+from doorward.models import ARCHITECTURES, Classifier, create
 from doorward.randomness import derive_seed
 from doorward.training import fit
 from doorward.watermark.suite.attack import ATTACKS, Struck, Thief
@@ -40,7 +40,8 @@ def distillation(
         thief: its images, as they are augmented, are what the two are compared on.
         temperature: T of the softened answers.
         alpha: weight of the imitation; the rest is the true labels'.
-        architecture: of the student; None means the marked model's own.
+        architecture: of the student; None means the marked model's own, or resnet8 if that is
+            not of the zoo.
     """
     student = _fresh(model, mark, thief, architecture)
     recipe = dataclasses.replace(thief.recipe, seed=derive_seed(thief.seed, "distillation"))
@@ -69,15 +70,16 @@ def extraction(
         answers: what it sees: ``soft``, ``label``, ``top-5``, ``rounded-2``.
         budget: queries; None means one for each image of the pool.
         method: a name in `doorward.extraction.EXTRACTIONS`.
-        architecture: of the substitute; None means the marked model's own.
+        architecture: of the substitute; None as in `distillation`.
     """
-    pool = thief.pool or thief.data
+    pool = thief.data if thief.pool is None else thief.pool
     substitute, result = steal(
         model,
         pool,
         budget=len(pool) if budget is None else budget,
         method=method,
         answers=answers,
+        num_classes=mark.classes,  # labels alone do not show it
         substitute=_fresh(model, mark, thief, architecture),
         recipe=dataclasses.replace(thief.recipe, seed=derive_seed(thief.seed, "extraction")),
         seed=thief.seed,
@@ -91,7 +93,11 @@ def _fresh(
     model: nn.Module, mark: TriggerSet, thief: Thief, architecture: str | None
 ) -> Classifier:
     seed = derive_seed(thief.seed, "copy")
-    if architecture is None and isinstance(model, Classifier):
+    if (
+        architecture is None
+        and isinstance(model, Classifier)
+        and model.architecture in ARCHITECTURES
+    ):
         return create(
             model.architecture,
             classes=model.classes,

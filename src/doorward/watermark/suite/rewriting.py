@@ -9,16 +9,17 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import hashlib
 
 from torch import nn
 
 from doorward.errors import InvalidInput
 from doorward.metrics import accuracy
 from doorward.models import find_head, replace_head
-from doorward.randomness import derive_seed
+from doorward.randomness import Secret, derive_seed
 from doorward.training import fit
 from doorward.watermark.embedding import embed
-from doorward.watermark.key import WatermarkKey
+from doorward.watermark.key import KeyParameters, WatermarkKey
 from doorward.watermark.suite.attack import ATTACKS, Struck, Thief, under_old_head
 from doorward.watermark.triggerset import TriggerSet
 
@@ -38,7 +39,10 @@ def overwriting(
         epochs: of that; None means as many as the recipe says, an equal budget.
     """
     suspect = copy.deepcopy(model)
-    key = WatermarkKey.new(n=mark.n, classes=mark.classes, image_shape=mark.image_shape)
+    # Derived, unlike a key that somebody relies on: the same thief does the same again.
+    seed = hashlib.sha256(f"overwriting {thief.seed}".encode()).digest()
+    parameters = KeyParameters(n=mark.n, classes=mark.classes, image_shape=mark.image_shape)
+    key = WatermarkKey(Secret(seed), parameters)
     recipe = dataclasses.replace(
         thief.recipe,
         epochs=thief.recipe.epochs if epochs is None else epochs,
@@ -73,9 +77,7 @@ def transfer(
             remedy="give the thief other labelled images, or leave this attack out",
         )
     channels, height, width = mark.image_shape
-    if height != width:
-        raise InvalidInput(f"transfer resizes to squares, the model takes {height}x{width}")
-    other = thief.other.with_channels(channels).resized(height)
+    other = thief.other.with_channels(channels).resized((height, width))
     suspect = copy.deepcopy(model)
     _, old = find_head(suspect)
     head = nn.Linear(old.in_features, other.num_classes, bias=old.bias is not None)

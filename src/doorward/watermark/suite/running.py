@@ -24,16 +24,17 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any
 
+import torch
 from pydantic.dataclasses import dataclass
 from torch import nn
 
 from doorward.data import ImageData
-from doorward.errors import InvalidInput
+from doorward.errors import BadFile, InvalidInput
 from doorward.files import canonical_json, read_json, write_json
 from doorward.metrics import accuracy, binomial_tail, binomial_tail_log2, clopper_pearson
 from doorward.records import STRICT, Record, environment
 from doorward.watermark.blended import ask_blended
-from doorward.watermark.suite.attack import Attack, Struck, Thief, known, strike
+from doorward.watermark.suite.attack import Attack, Struck, Thief, check_all, strike
 from doorward.watermark.triggerset import TriggerSet
 from doorward.watermark.verdict import CONFIDENCE
 from doorward.watermark.verification import count_matches
@@ -108,8 +109,14 @@ class AttackTable(Record):
     def worst(self, most_cost: float) -> AttackRow:
         """The row with the weakest proof among attacks that cost at most so many points.
 
-        Attacks that leave a model for another task count too: the copy is worth something.
+        Attacks that leave a model for another task count too: the copy is worth something. So
+        does the untouched model, which costs nothing.
+
+        Raises:
+            InvalidInput: `most_cost` is negative, so that not even the untouched model counts.
         """
+        if not most_cost >= 0:
+            raise InvalidInput(f"a cost of {most_cost} points is negative")
         cheap = [row for row in self.rows if row.cost is None or row.cost <= most_cost]
         return max(cheap, key=lambda row: row.proof)
 
@@ -140,10 +147,12 @@ def attack_table(
 
     Raises:
         UnknownName: an attack that does not exist; said before the first one begins.
-        InvalidInput: the file at `path` is about another model, mark, thief or test set.
+        InvalidInput: images or an attack's parameters do not fit, transfer has no other task, or
+            the file at `path` is about another model, mark, thief or test set; all said before
+            the first attack begins.
+        BadFile: the file at `path` is no such table.
     """
-    for attack in attacks:
-        known(attack.method)
+    check_all(mark, thief, validation, carriers, attacks)
     identity = {
         "model": _weights_digest(model),
         "mark": mark.commitment(),
@@ -217,7 +226,12 @@ def _blended(mark: TriggerSet, asked: nn.Module, carriers: ImageData) -> float:
 def _read(path: str | os.PathLike[str] | None, identity: dict[str, Any]) -> dict[str, AttackRow]:
     if path is None or not Path(path).exists():
         return {}
-    table = AttackTable.from_dict(read_json(Path(path)))
+    content = read_json(Path(path))
+    if not isinstance(content, dict):
+        raise BadFile(
+            f"{path} is not an attack table", remedy="give another file, or delete it to start anew"
+        )
+    table = AttackTable.from_dict(content)
     if table.identity != identity:
         differ = sorted(k for k in identity if table.identity.get(k) != identity[k])
         raise InvalidInput(
@@ -232,7 +246,7 @@ def _weights_digest(model: nn.Module) -> str:
     total = hashlib.sha256()
     for name, tensor in sorted(model.state_dict().items()):
         facts = canonical_json([name, str(tensor.dtype), list(tensor.shape)])
-        total.update(
-            facts + tensor.detach().cpu().contiguous().flatten().view(-1).numpy().tobytes()
-        )
+        # As bytes: numpy has no bfloat16.
+        raw = tensor.detach().cpu().contiguous().flatten().view(torch.uint8)
+        total.update(facts + raw.numpy().tobytes())
     return total.hexdigest()
