@@ -33,7 +33,7 @@ def test_false_claims(tmp_path) -> None:
     assert rows["free-choice: adversarial-pictures"]["matches"] > 0.3
     assert rows["free-choice: labels-read-off"]["convicted"] == 1
     assert rows["keyed: foreign-pictures"]["admitted"] is False
-    keys = rows["keyed: random keys"]
+    keys = rows["keyed: many random keys"]
     assert keys["below_1e6"] == 0
     assert min(keys["ks_p"], keys["chi_square_p"]) > 1e-3
     assert sum(keys[f"keys_with_{m}_matches"] for m in range(31)) == 2 * 60

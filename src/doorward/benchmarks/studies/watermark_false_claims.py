@@ -36,7 +36,7 @@ from doorward.watermark.disputes import (
 
 __all__ = ["watermark_false_claims"]
 
-_KEYS = "keyed: random keys"
+_KEYS = "keyed: many random keys"
 _YEAR = 365.25 * 24 * 3600
 _BINS = 31
 """Counts of keys by their matches, for the plot of p-values; the last bin holds all above."""
@@ -102,7 +102,7 @@ def _grid(tier: str) -> Grid:
     notes="Each seed has independent models of its own, and each model faces every claim; a claim "
     "convicts at p ≤ 2⁻⁶⁴. *free-choice* is the paper's scheme, where the claimant chooses "
     "pictures and labels; *keyed* is ours. `foreign-pictures` has no matches: the claim cannot be "
-    "opened, and the models are not asked. `random keys` tries each key on each model, and "
+    "opened, and the models are not asked. `many random keys` tries each on each model, and "
     "compares the p-values with the exact law, for each model by itself (shown is the smallest p "
     "of the tests times the number of models, so only values near 0 speak against the law); its "
     "best key is averaged over the models. `keys_with_N_matches` in the result file hold the "
