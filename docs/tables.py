@@ -23,11 +23,14 @@ from doorward.benchmarks import STUDIES, TIERS, StudyResult
 from doorward.benchmarks.results import Row
 from doorward.benchmarks.summary import Group, group_rows, show, summarise
 from doorward.data import DATASETS
+from doorward.extraction import EXTRACTIONS
 from doorward.files import read_json
 from doorward.models import ARCHITECTURES
 from doorward.poisoning import ATTACKS
+from doorward.removal import REMOVALS
 from doorward.reporting import power_of_two
 from doorward.triggers import TRIGGERS
+from doorward.watermark import EMBEDDINGS
 
 ROOT = Path(__file__).resolve().parent.parent
 FILES = [ROOT / "README.md"]
@@ -43,7 +46,7 @@ SYSTEMS = {
     "scanning": "Qiao et al. 2019",
     "removal": "Qiao et al. 2019",
     "hardening": "Tao et al. 2022",
-    "extraction": "",
+    "extraction": "Orekondy et al. 2019 and others",
     "poisoning": "Gu et al. 2017 and others",
 }
 
@@ -89,6 +92,32 @@ def attacks() -> str:
         rate = f"{facts['rate']:.0%} of {facts['share_of']}"
         rows.append([f"`{name}`", ATTACKS.summary(name), facts["rule"], rate, facts["paper"]])
     return _table(["attack", "trigger", "labels", "poisoned", "paper"], rows)
+
+
+def removals() -> str:
+    """The removal methods."""
+    rows = [
+        [f"`{name}`", REMOVALS.summary(name), REMOVALS.facts(name)["paper"]] for name in REMOVALS
+    ]
+    return _table(["method", "what it does", "paper"], rows)
+
+
+def extractions() -> str:
+    """The extraction attacks."""
+    rows = [
+        [f"`{name}`", EXTRACTIONS.summary(name), EXTRACTIONS.facts(name).get("paper", "")]
+        for name in EXTRACTIONS
+    ]
+    return _table(["attack", "what it does", "paper"], rows)
+
+
+def embeddings() -> str:
+    """The ways to embed a mark."""
+    rows = []
+    for name in EMBEDDINGS:
+        facts = EMBEDDINGS.facts(name)
+        rows.append([f"`{name}`", EMBEDDINGS.summary(name), facts["removal"], facts["paper"]])
+    return _table(["method", "what it does", "meant to withstand", "paper"], rows)
 
 
 def datasets() -> str:
@@ -216,6 +245,9 @@ TABLES: dict[str, Callable[[], str]] = {
     "architectures": architectures,
     "triggers": triggers,
     "attacks": attacks,
+    "removals": removals,
+    "extractions": extractions,
+    "embeddings": embeddings,
     "datasets": datasets,
     "studies": studies,
     "results": results,

@@ -94,7 +94,7 @@ def test_a_model_for_another_task_has_no_accuracy_and_the_old_head_is_explained(
     assert "weights" in note.text
 
 
-def test_the_curve_needs_two_rates_of_plain_fine_tuning() -> None:
+def test_the_curve_needs_three_rates_of_plain_fine_tuning() -> None:
     one = tuned("FTAL 0.01", 0.01, 10)
     assert blocks(Curve, untouched(), one) == []
     assert blocks(Curve, untouched(), one, tuned("RTLL", 0.1, 5, layers="last")) == []
@@ -102,10 +102,12 @@ def test_the_curve_needs_two_rates_of_plain_fine_tuning() -> None:
     part = tuned("FTAL 0.1, 10%", 0.1, 5)
     part["attack"]["share"] = 0.1
     assert blocks(Curve, untouched(), one, part) == []
-    (curve,) = blocks(Curve, untouched(), one, tuned("FTAL 0.001", 0.001, 20))
+    two = tuned("FTAL 0.001", 0.001, 20)
+    assert blocks(Curve, untouched(), one, two) == []
+    (curve,) = blocks(Curve, untouched(), one, two, tuned("FTAL 0.1", 0.1, 5))
     rates, matched = curve.series["FTAL"]
-    assert list(rates) == pytest.approx([-3, -2])
-    assert list(matched) == [100, 50]
+    assert list(rates) == pytest.approx([-3, -2, -1])
+    assert list(matched) == [100, 50, 25]
 
 
 def test_every_row_is_drawn_and_the_page_is_written() -> None:

@@ -109,7 +109,7 @@ def _rates(rows: Sequence[Mapping[str, Any]]) -> list[Curve]:
             continue
         kind = _TUNED[numbers.get("layers", "all"), numbers.get("reinit_head", False)]
         lines[kind][numbers["lr"]] = 100 * row["matches"] / row["n"]
-    if max((len(points) for points in lines.values()), default=0) < 2:
+    if max((len(points) for points in lines.values()), default=0) < 3:
         return []
     from math import log10
 

@@ -50,7 +50,7 @@ def scale(tier: str) -> tuple[str, dict[str, Any], int, str]:
         )  # fmt: skip
     options = task("cifar10", "resnet18", epochs=60.0)
     options |= {"owner": 30_000, "thief": 20_000, "triggers": 100}
-    return "cifar10, resnet18", options, 3, "The owner trains on 30,000 images of 50,000."
+    return "cifar10, resnet18", options, 3, ""
 
 
 def _grid(tier: str) -> Grid:
@@ -70,7 +70,8 @@ def _grid(tier: str) -> Grid:
     question="How much accuracy and time does a mark cost, and are its triggers learnt?",
     grid=_grid,
     prepare=require_data,
-    notes="Cost is the accuracy of the unmarked network of the same seed minus the marked one's, "
+    notes="On CIFAR-10 the owner trains on 30,000 images; the thief of the attack study has the "
+    "other 20,000. Cost is the accuracy of the unmarked network of the same seed minus the marked one's, "
     "in points. Time is the marked training's as a multiple of the plain training's, from steps "
     "of both taken in turns within one process (for pretrained: marking alone, as a share of the "
     "training before it).",
