@@ -25,14 +25,14 @@ from doorward.watermark.tracing.tracing import trace
 
 __all__ = ["tell"]
 
-_BUYERS = ("Babbage", "Byron", "De Morgan")
+_BUYERS = ("Babbage", "De Morgan")
 _LEAK = 1
 _LEAST_LOG2_P = -30
 _TUNING = "FTAL 0.01"
 
 
 def tell(story: Story) -> Part:
-    """Attack the marked model; mark copies for three buyers, and trace one that leaked."""
+    """Attack the marked model; mark copies for two buyers, and trace one that leaked."""
     table = _attacks(story)
     tuned = next(row for row in table.rows if row.attack.label == _TUNING)
     found, innocent, copies = _leak(story)
@@ -47,7 +47,7 @@ def tell(story: Story) -> Part:
         section=Section(
             "Does the mark last, and who leaked it?",
             (*attacked.blocks, *_leaked(found, innocent, copies)),
-            summary="Copies of the marked model are fine-tuned, pruned and rounded. Then three "
+            summary="Copies of the marked model are fine-tuned, pruned and rounded. Then two "
             "buyers get a copy each, one of them leaks, and the leak says whose it was.",
         ),
         promises={
@@ -84,21 +84,24 @@ def _attacks(story: Story) -> AttackTable:
 
 
 def _leak(story: Story) -> tuple[TraceResult, TraceResult, list[float]]:
-    """Sell three copies, blur one by fine-tuning and rounding, and trace it."""
+    """Sell two copies, blur one by fine-tuning and rounding, and trace it."""
     key = WatermarkKey.new(
         n=100, classes=story.train.num_classes, image_shape=story.train.image_shape
     )
     register = Register.of(key, bits=16)
     for buyer in _BUYERS:
         register = register.sell(buyer)
+    # Digits are learnt faster than what `copy_recipe` has in mind.
     steps = min(60, story.recipe.steps(len(story.train)))
+    recipe = dataclasses.replace(copy_recipe(story.recipe), max_steps=steps, batch_size=64)
     copies = list(
         mark_copies(
             story.shelf["marked"],
             story.train,
             register.code(key),
             [sale.payload for sale in register.sales],
-            copy_recipe(steps=steps, seed=story.seed),
+            recipe,
+            per_batch=48,
             keep=[story.shelf["mark_key"]],
             device=story.device,
         )
@@ -114,7 +117,7 @@ def _leak(story: Story) -> tuple[TraceResult, TraceResult, list[float]]:
 def _leaked(found: TraceResult, innocent: TraceResult, copies: list[float]) -> list[Any]:
     return [
         Text(
-            "The owner sells three copies. Each gets a mark of its own, out of 65,536 possible "
+            "The owner sells two copies. Each gets a mark of its own, out of 65,536 possible "
             "ones: the same secret pictures, but other labels. One copy turns up somewhere else, "
             "fine-tuned a little and rounded to eight bits."
         ),
@@ -133,7 +136,7 @@ def _leaked(found: TraceResult, innocent: TraceResult, copies: list[float]) -> l
         Table(
             ["Copy of", "Accuracy"],
             [[buyer, percent(right)] for buyer, right in zip(_BUYERS, copies, strict=True)],
-            "The three copies",
+            "The two copies",
         ),
         Numbers(
             Number("Answers that speak for the buyer", found.best.matches, f"of {found.n}"),

@@ -71,10 +71,10 @@ def _grid(tier: str) -> Grid:
     grid=_grid,
     prepare=require_data,
     notes="On CIFAR-10 the owner trains on 30,000 images; the thief of the attack study has the "
-    "other 20,000. Cost is the accuracy of the unmarked network of the same seed minus the marked one's, "
-    "in points. Time is the marked training's as a multiple of the plain training's, from steps "
-    "of both taken in turns within one process (for pretrained: marking alone, as a share of the "
-    "training before it).",
+    "other 20,000. Cost is the accuracy of the unmarked network of the same seed minus the marked "
+    "one's, in points. Time is the marked training's as a multiple of the plain training's, from "
+    "steps of both taken in turns within one process (for pretrained: marking alone, as a share "
+    "of the training before it).",
     metrics=(
         Metric("accuracy", "Accuracy", "percent", "higher", plot=True),
         Metric("cost", "Cost (points)", "number", "lower"),
