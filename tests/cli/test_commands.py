@@ -35,6 +35,8 @@ def test_the_commands_of_the_design_exist():
         "watermark inspect", "watermark judge", "watermark status",
         "watermark attack", "watermark certify", "watermark dispute", "watermark false-claims",
         "watermark stamp-request", "watermark witness",
+        "watermark copy", "watermark trace", "watermark buyers show", "watermark buyers commit",
+        "watermark buyers receipt", "watermark buyers check",
         "bench list", "bench run", "bench report",
     }  # fmt: skip
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 from doorward.cli.watermark import (
     accusing,
     attacking,
+    buyers,
     certifying,
     choosing,
     claiming,
@@ -25,6 +26,7 @@ from doorward.cli.watermark import (
     inspecting,
     marking,
     status,
+    tracing,
     transcripts,
     verifying,
 )
@@ -33,6 +35,7 @@ from doorward.cli.watermark.group import group
 __all__ = [
     "accusing",
     "attacking",
+    "buyers",
     "certifying",
     "choosing",
     "claiming",
@@ -45,6 +48,7 @@ __all__ = [
     "inspecting",
     "marking",
     "status",
+    "tracing",
     "transcripts",
     "verifying",
 ]
