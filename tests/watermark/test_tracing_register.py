@@ -12,12 +12,11 @@ from doorward.errors import BadFile, DoorwardError, IntegrityError, InvalidInput
 from doorward.watermark.key import WatermarkKey
 from doorward.watermark.tracing.commitment import (
     PURPOSE,
-    Receipt,
     RegisterCommitment,
     RegisterStatement,
     commit_register,
-    receipt_for,
 )
+from doorward.watermark.tracing.receipts import Receipt, receipt_for
 from doorward.watermark.tracing.register import Register, Sale
 
 SHAPE = (1, 8, 8)

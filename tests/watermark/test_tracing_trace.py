@@ -58,10 +58,10 @@ def test_the_buyer_of_a_worn_copy_is_named(register, right):
 
 
 def test_no_innocent_model_is_traced_to_anybody(register):
-    """300 unrelated models, and every constant one; the rule allows one in a million."""
+    """200 unrelated models, and every constant one; the rule allows one in a million."""
     draw = torch.Generator().manual_seed(0)
     suspects = [torch.full((100,), label) for label in range(10)]
-    for _ in range(300):
+    for _ in range(200):
         weights = torch.rand(10, generator=draw) ** 3  # prefers some classes, as networks do
         suspects.append(torch.multinomial(weights, 100, replacement=True, generator=draw))
     results = [trace_answers(answers, CODE, register) for answers in suspects]
@@ -69,7 +69,7 @@ def test_no_innocent_model_is_traced_to_anybody(register):
     assert not any(result.buyer or result.buyers for result in results)
     # The bound is a p-value: at level 1/4, no more than a quarter (and a margin) is found.
     loose = sum(result.best.log2_p <= -2 for result in results)
-    assert loose <= 310 / 4 + 3 * math.sqrt(310 * 3 / 16)
+    assert loose <= 210 / 4 + 3 * math.sqrt(210 * 3 / 16)
 
 
 def test_p_values_of_many_keys_are_no_smaller_than_uniform():

@@ -11,6 +11,7 @@ from doorward.benchmarks.studies import (
     watermark_false_claims,
     watermark_functionality,
     watermark_piracy,
+    watermark_tracing,
 )
 
 __all__ = [
@@ -21,4 +22,5 @@ __all__ = [
     "watermark_false_claims",
     "watermark_functionality",
     "watermark_piracy",
+    "watermark_tracing",
 ]

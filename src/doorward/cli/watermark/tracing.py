@@ -66,7 +66,8 @@ def copy(
     lr: LearningRate = None,
     batch_size: BatchSize = None,
     per_batch: Annotated[
-        int | None, typer.Option(help="Triggers per step. Default: 32.", min=1, show_default=False)
+        int | None,
+        typer.Option(help="Triggers per step. Default: a third.", min=1, show_default=False),
     ] = None,
     root: Root = None,
     passphrase_file: PassphraseFile = None,
@@ -113,7 +114,8 @@ def copy(
     lines = [
         f"{out}  copy of {base} for {buyer}, payload {number:x}",
         f"Triggers answered with the buyer's labels: {result.matches} of {opened.n} "
-        f"(p = 2^{result.log2_p:.1f}, all payloads considered)",
+        f"(p = 2^{result.log2_p:.1f}, all payloads considered); a trace needs "
+        f"{book.code(opened).needed()}",
         f"Test accuracy {embedding.accuracy:.2%} (before: {embedding.accuracy_before:.2%})",
         *(f"{path}: {hits} of {k.n} triggers kept"
           for path, k, hits in zip(keep or [], kept, result.kept, strict=True)),

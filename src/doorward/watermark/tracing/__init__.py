@@ -32,15 +32,14 @@ And later, when one turns up - as a module, a file, behind HTTP:
 from doorward.watermark.tracing.asking import ask
 from doorward.watermark.tracing.code import BLOCK_BITS, NO_ANSWER, TracingCode
 from doorward.watermark.tracing.commitment import (
-    Receipt,
     RegisterCommitment,
     RegisterStatement,
     commit_register,
-    receipt_for,
 )
 from doorward.watermark.tracing.copies import Copy, CopyResult, copy_recipe, mark_copies
 from doorward.watermark.tracing.evidence import Decoded, log2_best_of
 from doorward.watermark.tracing.mark import BuyerMark
+from doorward.watermark.tracing.receipts import Receipt, receipt_for
 from doorward.watermark.tracing.register import Register, Sale
 from doorward.watermark.tracing.result import Found, TraceResult
 from doorward.watermark.tracing.tracing import trace, trace_answers

@@ -37,6 +37,7 @@ from torch import Tensor
 
 from doorward.errors import InvalidInput
 from doorward.watermark.key import WatermarkKey
+from doorward.watermark.lots import matches_needed
 from doorward.watermark.tracing.evidence import Decoded, judge
 
 __all__ = ["BLOCK_BITS", "MAX_BITS", "NO_ANSWER", "TracingCode"]
@@ -62,7 +63,8 @@ class TracingCode:
 
     Args:
         key: the tracing key. It must not be one that claims ownership of the same models: a copy
-            can answer the key's own labels or a buyer's, not both.
+            can answer the key's own labels or a buyer's, not both. Each trigger costs a small
+            network some accuracy, and for 2^16 buyers 64 triggers are plenty (see `needed`).
         bits: length b of a payload, 1 to 256; there are 2^b payloads, 0 to 2^b - 1.
 
     Raises:
@@ -131,6 +133,18 @@ class TracingCode:
             raise InvalidInput(
                 f"there is no payload {payload}", why=f"payloads are 0 to 2^{self.bits} - 1"
             )
+
+    def needed(self, log2_alpha: float = -20.0) -> int | None:
+        """Matches that single out one payload, all payloads paid for; None if none are enough.
+
+        Args:
+            log2_alpha: log2 of the level.
+
+        >>> from doorward.watermark.key import WatermarkKey
+        >>> [TracingCode(WatermarkKey.new(n=n)).needed() for n in (48, 64, 100)]
+        [24, 28, 35]
+        """
+        return matches_needed(self.key.n, self.key.classes, log2_alpha - self.bits)
 
     def counts(self, answers: Tensor) -> list[Counts]:
         """For each block, how many of its triggers every value of the block matches.

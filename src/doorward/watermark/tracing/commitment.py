@@ -7,12 +7,13 @@
 >>> register = Register.of(key).sell("Acme").sell("Bolt")
 >>> commitment = commit_register(register, ada)
 >>> commitment.check(ada.public); commitment.require(register)
->>> receipt = receipt_for(register, register.sales[0].payload)
->>> receipt.check(commitment).buyer
-'Acme'
+>>> commitment.require(register.sell("Corp"))
+Traceback (most recent call last):
+doorward.errors.IntegrityError: the register is not the one that was committed to: it differs in...
 
-Publish a commitment with a time stamp after each sale, and hand the buyer the receipt: from then on
-the seller can neither give the payload to somebody else nor pretend that a copy was never sold.
+Publish a commitment with a time stamp after each sale, and hand the buyer the receipt
+(`doorward.watermark.tracing.receipts`): from then on the seller can neither give the payload to
+somebody else nor pretend that a copy was never sold.
 
 What this proves to a third party, and what not. With the key, the register, and a commitment that
 is older than the leak, anybody can repeat the tracing: the suspect answers labels that were fixed
@@ -38,23 +39,14 @@ from pydantic.dataclasses import dataclass
 
 from doorward.bundles.documents import read_object
 from doorward.bundles.identity import Identity, PublicIdentity
-from doorward.bundles.merkle import MerkleProof, verify_proof
 from doorward.bundles.signed import SignedDocument, check_document, sign_document, write_document
 from doorward.errors import BadFile, IntegrityError, InvalidInput
-from doorward.files import write_json
 from doorward.records import STRICT, Record
 from doorward.watermark.derivation import KeyParameters
 from doorward.watermark.tracing.code import MAX_BITS
-from doorward.watermark.tracing.register import MAX_SALES, Hash, Register, Sale
+from doorward.watermark.tracing.register import MAX_SALES, Hash, Register
 
-__all__ = [
-    "PURPOSE",
-    "Receipt",
-    "RegisterCommitment",
-    "RegisterStatement",
-    "commit_register",
-    "receipt_for",
-]
+__all__ = ["PURPOSE", "RegisterCommitment", "RegisterStatement", "commit_register"]
 
 PURPOSE = "watermark-register"
 
@@ -179,55 +171,6 @@ class RegisterCommitment:
         return commitment
 
 
-@dataclass(frozen=True, kw_only=True, config=STRICT)
-class Receipt(Record):
-    """One sale with its place in the register: for the buyer, and for a dispute about this buyer.
-
-    Attributes:
-        sale: what was sold to whom. With the salt, it says nothing of other sales.
-        proof: the way to the committed root.
-    """
-
-    format: Literal["doorward-receipt"] = "doorward-receipt"
-    version: Literal[1] = 1
-    sale: Sale
-    proof: MerkleProof
-
-    def check(self, commitment: RegisterCommitment) -> Sale:
-        """The sale, if the commitment covers it. Check the commitment's signature apart from this.
-
-        Raises:
-            IntegrityError: the sale is not one of those committed to.
-        """
-        statement = commitment.statement
-        if self.proof.size != statement.sales:
-            raise IntegrityError(
-                f"the receipt is of a register of {self.proof.size} sales",
-                why=f"the commitment covers {statement.sales}",
-                remedy="ask the seller for the commitment that goes with it",
-            )
-        root = bytes.fromhex(statement.register)
-        verify_proof(root, self.sale.leaf(self.proof.index), self.proof)
-        return self.sale
-
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the receipt, readable by its owner only."""
-        write_json(path, self.to_dict(), private=True)
-
-    @classmethod
-    def load(cls, path: str | os.PathLike[str]) -> Receipt:
-        """Read a receipt; see `check`.
-
-        Raises:
-            MissingData: there is no such file.
-            BadFile: it is no receipt.
-        """
-        try:
-            return cls.from_dict(read_object(path))
-        except InvalidInput as error:
-            raise BadFile(f"{path} is no receipt", why=error.why or error.what) from error
-
-
 def commit_register(
     register: Register, identity: Identity, *, created: datetime | None = None
 ) -> RegisterCommitment:
@@ -252,18 +195,6 @@ def commit_register(
     content = RegisterStatement.of(register).to_dict()
     document = sign_document(content, identity, purpose=PURPOSE, created=created)
     return RegisterCommitment(_statement(document["content"]), document)
-
-
-def receipt_for(register: Register, payload: int) -> Receipt:
-    """The receipt of one sale.
-
-    Raises:
-        InvalidInput: no copy with this payload was sold.
-    """
-    for index, sale in enumerate(register.sales):
-        if sale.payload == payload:
-            return Receipt(sale=sale, proof=register.tree().proof(index))
-    raise InvalidInput(f"payload {payload:x} has not been sold")
 
 
 def _statement(content: Mapping[str, Any]) -> RegisterStatement:

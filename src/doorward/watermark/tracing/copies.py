@@ -23,6 +23,7 @@ from __future__ import annotations
 
 import copy as copying
 import dataclasses
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -48,8 +49,8 @@ from doorward.watermark.verification import count_matches
 
 __all__ = ["Copy", "CopyResult", "copy_recipe", "mark_copies"]
 
-PER_BATCH = 32
-"""Triggers in every step of a copy's training, if there are so many."""
+EVERY = 3
+"""Each trigger is shown in every so manieth step of a copy's training."""
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -128,8 +129,7 @@ def mark_copies(
         recipe: how to train each copy; usually `copy_recipe`. Each copy has its own order of
             images, derived from ``recipe.seed`` and the payload.
         method: how triggers are learnt, as in `embed`.
-        per_batch: triggers per step; None for `PER_BATCH`, and as many more as there are triggers
-            of marks to keep.
+        per_batch: triggers per step, those of marks to keep included; None for a third of all.
         keep: other marks in `base` that the copies shall keep, for example the owner's key: their
             triggers are shown along with the buyer's.
         validation: labelled images to measure accuracy on (each copy costs a pass over them).
@@ -148,7 +148,7 @@ def mark_copies(
     """
     _check(base, source, code, keep)
     n = code.key.n + sum(mark.n for mark in keep)
-    shown = min(n, PER_BATCH * n // code.key.n) if per_batch is None else per_batch
+    shown = math.ceil(n / EVERY) if per_batch is None else per_batch
     if not 1 <= shown <= n:
         raise InvalidInput(f"{shown} triggers per batch", why=f"there are {n} in all")
     before = None if validation is None else accuracy(base, validation)

@@ -3,8 +3,8 @@
 >>> found = Found(payload=0xBEEF, buyer="Acme", matches=97, tested=100, runner_up=25,
 ...               log2_p=-288.0, confidence=1.0)
 >>> result = TraceResult(
-...     found=(found,), best=found, n=100, classes=10, bits=16, log2_alpha=-20.0, unanswered=0,
-...     traced_at="2026-02-01T00:00:00Z")
+...     found=(found,), best=found, n=100, classes=10, bits=16, needed=35, log2_alpha=-20.0,
+...     unanswered=0, traced_at="2026-02-01T00:00:00Z")
 >>> result.traced, result.buyer, result.explain()[:25]
 (True, 'Acme', 'TRACED to Acme (payload b')
 """
@@ -37,8 +37,8 @@ class Found(Record):
         runner_up: matches of the next best payload on the same triggers.
         log2_p: log2 of the bound on the probability that any of all 2^bits payloads gets so many
             matches by chance.
-        confidence: posterior probability that it is this payload and no other
-            (`doorward.watermark.tracing.evidence`).
+        confidence: posterior probability that it is this payload and no other, for a suspect made
+            of one copy (`doorward.watermark.tracing.evidence`); colluders share it.
     """
 
     payload: Payload
@@ -66,6 +66,7 @@ class TraceResult(Record):
         n: triggers asked.
         classes: number of classes L; by chance one in L matches.
         bits: length of a payload; 2^bits payloads were considered.
+        needed: matches that the rule asks for of a single copy that answers everything.
         log2_alpha: the rule: a payload is found if its `log2_p` is at most this.
         unanswered: triggers that the suspect gave no label; they are left out.
         traced_at: when (UTC).
@@ -77,6 +78,7 @@ class TraceResult(Record):
     n: int
     classes: int
     bits: int
+    needed: int
     log2_alpha: float
     unanswered: Count
     traced_at: str
@@ -107,7 +109,7 @@ class TraceResult(Record):
         by_chance = self.n / self.classes
         asked = f"The suspect was asked about {self.n} secret pictures. "
         silence = f"It gave no answer to {self.unanswered} of them. " if self.unanswered else ""
-        rule = f"the rule asks for 2^{self.log2_alpha:.4g} or less"
+        rule = f"the rule asks for 2^{self.log2_alpha:.4g} or less, that is {self.needed} matches"
         if not self.found:
             best = self.best
             return (

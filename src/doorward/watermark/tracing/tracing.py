@@ -143,6 +143,7 @@ def trace_answers(
         n=code.key.n,
         classes=code.key.classes,
         bits=code.bits,
+        needed=code.needed(log2_alpha) or code.key.n,
         log2_alpha=log2_alpha,
         unanswered=int((answers < 0).sum()),
         traced_at=datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
@@ -153,8 +154,8 @@ def trace_answers(
 def _check_rule(code: TracingCode, alpha: float) -> None:
     if not 0 < alpha < 1:
         raise InvalidInput(f"alpha is {alpha}", why="a level lies between 0 and 1")
-    least = code.bits - code.key.n * math.log2(code.key.classes)
-    if least > math.log2(alpha):
+    if code.needed(math.log2(alpha)) is None:
+        least = code.bits - code.key.n * math.log2(code.key.classes)
         raise InvalidInput(
             "the rule can never be met",
             why=f"a match of all {code.key.n} triggers, for one of 2^{code.bits} payloads, has a "
