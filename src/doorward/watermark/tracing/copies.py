@@ -14,9 +14,9 @@
 
 Every copy is a short training of its own from the same weights (`doorward.watermark.embed`, into a
 trained model), in which only the labels of the triggers differ. It has the form of the training
-before it, not of a fit to the triggers alone, and that is what lasts: copies that learnt from
-stored answers to a few unchanged images were as accurate, but forgot their mark at once when they
-were fine-tuned on augmented ones.
+before it, on augmented images, and that is what makes it last: in first trials, copies that learnt
+from the trained model's stored answers to a few unchanged images lost more than half of their mark
+when they were fine-tuned on augmented ones.
 """
 
 from __future__ import annotations
