@@ -80,9 +80,10 @@ def trace(
         ModelUnsuitable: the suspect has fewer classes, or answers nonsense.
         MissingData, BadFile, UnsafeFile, EndpointFailed: the suspect cannot be opened or asked.
 
-    After Adi et al. (2018), whose labels carry no message; the use of a trigger set's labels as a
-    code word, keyed random codes with maximum-likelihood decoding, the bound over all payloads and
-    the taking apart of collusions are ours.
+    Adi et al. (2018) verify one mark, and its labels carry no message. Random code words for
+    copies are those of digital fingerprinting (Boneh and Shaw 1998); that they are labels of
+    keyed triggers, and the p-value over all payloads, is ours. Codes made for large collusions
+    (Tardos 2003) are not built: few colluders are named, of many perhaps none.
     """
     code = TracingCode(key, bits) if register is None else register.code(key)
     _check_rule(code, alpha)
