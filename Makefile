@@ -18,7 +18,7 @@ demo: $(READY)  ## the life of a model, in minutes: train, mark, prove, poison, 
 	@$(BIN)/doorward demo --out $(OUT)
 
 test: $(READY)  ## all tests but the slow studies
-	@$(BIN)/python -m pytest -q -m "not slow"
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n auto --dist worksteal -m "not slow"
 
 test-slow: $(READY)  ## the studies and long checks
 	@$(BIN)/python -m pytest -q -m slow

@@ -194,7 +194,7 @@ def test_parameters_out_of_range() -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"model": "resnet8"}, "removal changes weights"),
+        ({"model": "resnet8"}, "this looks into the model"),
         ({"clean": torch.zeros(4, 1, 16, 16)}, "Load them as ImageData"),
         ({"labels": "guess"}, "'given' and 'model'"),
         ({"method": FineTuning}, "a name in REMOVALS or a Removal"),

@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from doorward.data import ImageData
 from doorward.errors import InvalidInput, ModelUnsuitable, UnknownName
 from doorward.models import create
+from doorward.models.layers import followers, maskable, stages
 from doorward.removal import (
     AdversarialNeuronPruning,
     FinePruning,
@@ -19,7 +20,6 @@ from doorward.removal import (
     remove,
     strongest,
 )
-from doorward.removal.layers import followers, maskable, stages
 from doorward.removal.masks import NeuronMasks, prune_neurons
 from doorward.removal.pruning import keep_largest, weights_of
 

@@ -10,6 +10,8 @@ from torch import Tensor, nn
 
 from doorward.data import Batch, ImageData
 from doorward.errors import InvalidInput
+from doorward.models.layers import Behind, head_view
+from doorward.models.translation import Translator
 from doorward.removal import (
     CleanseUnlearning,
     DecoupledUnlearning,
@@ -19,11 +21,9 @@ from doorward.removal import (
     remove,
 )
 from doorward.removal.ibau import fixed_point
-from doorward.removal.inversion import Reversed, Stamps, _Smallest, anomaly_index
-from doorward.removal.layers import Behind, head_view
 from doorward.removal.ncunlearning import _Unlearn
 from doorward.removal.sau import _disagreement
-from doorward.removal.translation import Translator
+from doorward.scanning.inversion import Reversed, Stamps, _Smallest, anomaly_index
 
 
 def batch_of(images: Tensor, labels: list[int], epoch: int = 0) -> Batch:

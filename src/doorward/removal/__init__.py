@@ -26,7 +26,6 @@ from doorward.removal.base import REMOVALS, Removal, RemovalResult, removal
 from doorward.removal.btidbf import DecoupledUnlearning
 from doorward.removal.choosing import Choice, strongest
 from doorward.removal.clp import LipschitzPruning
-from doorward.removal.context import Context
 from doorward.removal.finepruning import FinePruning
 from doorward.removal.finetuning import ADI_ATTACKS, FineTuning
 from doorward.removal.fst import FeatureShift
@@ -39,6 +38,7 @@ from doorward.removal.rnp import ReconstructivePruning
 from doorward.removal.running import remove
 from doorward.removal.sam import SharpnessAware
 from doorward.removal.sau import SharedUnlearning
+from doorward.training.context import Context
 
 __all__ = [
     "ADI_ATTACKS",

@@ -20,10 +20,10 @@ from torch.nn import functional as F
 from doorward.data import Batch, ImageData
 from doorward.records import STRICT
 from doorward.removal.base import file_removal
-from doorward.removal.context import Context
 from doorward.removal.masks import NeuronMasks
 from doorward.removal.neuronpruning import NeuronPruning
 from doorward.removal.tuning import Count, NonNegative, Probability
+from doorward.training.context import Context
 
 __all__ = ["AdversarialNeuronPruning"]
 

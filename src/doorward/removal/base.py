@@ -25,26 +25,19 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import replace
-from typing import Any, ClassVar, Literal, TypeVar, cast, final
+from typing import Any, ClassVar, TypeVar, cast, final
 
 import torch
 from pydantic.dataclasses import dataclass
 from torch import nn
 
 from doorward.data import ImageData
-from doorward.errors import InvalidInput
-from doorward.metrics import predict
-from doorward.models import require_model
-from doorward.models.classifier import class_names
 from doorward.records import STRICT, Record, environment, measure
 from doorward.registry import Registry
-from doorward.removal.context import Context
+from doorward.training.context import Context, Labels, usable_images
 from doorward.training.distributed import resolve_device
 
 __all__ = ["REMOVALS", "Labels", "Removal", "RemovalResult", "file_removal", "removal"]
-
-Labels = Literal["given", "model"]
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -119,7 +112,7 @@ class Removal(Record, ABC):
     ) -> tuple[nn.Module, RemovalResult]:
         """Apply this method to a copy of `model`; see `doorward.removal.remove`."""
         target = resolve_device(device)
-        clean = _checked(model, clean, labels)
+        clean = usable_images(model, clean, labels)
         self.check(model, clean)
         context = Context(model, seed=seed, device=target, progress=progress)
         origin = next((tensor.device for tensor in model.state_dict().values()), None)
@@ -182,34 +175,6 @@ def removal(name: str, **parameters: Any) -> Removal:
     'last'
     """
     return REMOVALS[name].from_dict(parameters)
-
-
-def _checked(model: nn.Module, clean: ImageData, labels: Labels) -> ImageData:
-    if not isinstance(model, nn.Module):
-        raise InvalidInput(
-            f"the model is a {type(model).__name__}",
-            why="removal changes weights, so it needs the nn.Module itself",
-            remedy="for a model that only answers, see doorward.extraction",
-        )
-    if not isinstance(clean, ImageData):
-        raise InvalidInput(
-            f"the clean images are a {type(clean).__name__}",
-            why="removal passes over them many times and keeps them in memory",
-            remedy="load them as ImageData (without stream=True)",
-        )
-    if labels not in ("given", "model"):
-        raise InvalidInput(f"labels is {labels!r}", why="'given' and 'model' are known")
-    classes = clean.num_classes if labels == "given" else None
-    require_model(model, input_shape=clean.image_shape, classes=classes, head=False)
-    return clean if labels == "given" else _answered(model, clean)
-
-
-def _answered(model: nn.Module, clean: ImageData) -> ImageData:
-    """The same images under the model's own answers, and its classes."""
-    logits = predict(model, clean)
-    names = getattr(model, "classes", None)
-    classes = names if isinstance(names, tuple) else class_names(logits.shape[1])
-    return replace(clean, labels=logits.argmax(1).to(clean.device), classes=classes)
 
 
 def _restore_modes(repaired: nn.Module, model: nn.Module) -> None:

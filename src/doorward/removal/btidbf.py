@@ -17,14 +17,14 @@ from torch.nn import functional as F
 from doorward.data import Batch, ImageData
 from doorward.metrics import predict
 from doorward.models import find_head
+from doorward.models.layers import Behind, head_view
+from doorward.models.translation import Translator
 from doorward.randomness import generator
 from doorward.records import STRICT
 from doorward.removal.base import Removal, file_removal
-from doorward.removal.context import Context
-from doorward.removal.layers import Behind, head_view
-from doorward.removal.translation import Translator
 from doorward.removal.tuning import Count, Positive, Probability
 from doorward.training import Objective, Recipe
+from doorward.training.context import Context
 
 __all__ = ["DecoupledUnlearning"]
 

@@ -20,11 +20,11 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd
 
 from doorward.data import ImageData
+from doorward.models.layers import followers, none_found
 from doorward.records import STRICT
 from doorward.removal.base import Removal, file_removal
-from doorward.removal.context import Context
-from doorward.removal.layers import followers, none_found
 from doorward.removal.tuning import NonNegative
+from doorward.training.context import Context
 
 __all__ = ["LipschitzPruning", "lipschitz"]
 

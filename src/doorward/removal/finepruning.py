@@ -22,11 +22,10 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from doorward.data import ImageData
 from doorward.errors import ModelUnsuitable
 from doorward.models import capture, evaluating, features, find_head, site
+from doorward.models.layers import followers
 from doorward.records import STRICT
 from doorward.removal.base import file_removal
 from doorward.removal.choosing import strongest
-from doorward.removal.context import Context
-from doorward.removal.layers import followers
 from doorward.removal.tuning import (
     NonNegative,
     Probability,
@@ -35,6 +34,7 @@ from doorward.removal.tuning import (
     TunedRemoval,
     holding,
 )
+from doorward.training.context import Context
 
 __all__ = ["FinePruning"]
 

@@ -22,8 +22,8 @@ from doorward.data import ImageData
 from doorward.models import find_head
 from doorward.records import STRICT
 from doorward.removal.base import file_removal
-from doorward.removal.context import Context
 from doorward.removal.tuning import TunedRemoval
+from doorward.training.context import Context
 
 __all__ = ["ADI_ATTACKS", "FineTuning", "reinitialise"]
 

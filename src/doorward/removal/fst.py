@@ -17,9 +17,9 @@ from doorward.data import Batch, ImageData
 from doorward.models import find_head
 from doorward.records import STRICT
 from doorward.removal.base import file_removal
-from doorward.removal.context import Context
 from doorward.removal.finetuning import reinitialise
 from doorward.removal.tuning import NonNegative, Positive, Projected, TunedRemoval
+from doorward.training.context import Context
 
 __all__ = ["FeatureShift"]
 

@@ -20,9 +20,9 @@ from doorward.data import Batch, ImageData
 from doorward.randomness import generator
 from doorward.records import STRICT
 from doorward.removal.base import Removal, file_removal
-from doorward.removal.context import Context
 from doorward.removal.tuning import Count, NonNegative, Positive, Probability
 from doorward.training import Recipe
+from doorward.training.context import Context
 
 __all__ = ["ImplicitUnlearning", "fixed_point"]
 

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from doorward.removal.layers import maskable
+from doorward.models.layers import maskable
 
 __all__ = ["NeuronMasks", "prune_neurons"]
 

@@ -17,11 +17,11 @@ from torch.nn import functional as F
 from doorward.data import Batch, ImageData
 from doorward.errors import InvalidInput, ModelUnsuitable
 from doorward.models import capture, site
+from doorward.models.layers import positions, stages, trace
 from doorward.records import STRICT
 from doorward.removal.base import file_removal
-from doorward.removal.context import Context
-from doorward.removal.layers import positions, stages, trace
 from doorward.removal.tuning import Count, NonNegative, Positive, TunedRemoval
+from doorward.training.context import Context
 
 __all__ = ["AttentionDistillation", "attention"]
 

@@ -19,9 +19,9 @@ from doorward.errors import InvalidInput
 from doorward.randomness import generator
 from doorward.records import STRICT
 from doorward.removal.base import file_removal
-from doorward.removal.context import Context
-from doorward.removal.inversion import Reversed, anomaly_index, invert
 from doorward.removal.tuning import Count, NonNegative, Positive, Probability, TunedRemoval
+from doorward.scanning.inversion import Reversed, anomaly_index, invert
+from doorward.training.context import Context
 
 __all__ = ["CleanseUnlearning"]
 

@@ -21,14 +21,14 @@ from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 
 from doorward.data import Augment, ImageData
+from doorward.models.layers import maskable
 from doorward.records import STRICT
 from doorward.removal.base import Removal
 from doorward.removal.choosing import strongest
-from doorward.removal.context import Context
-from doorward.removal.layers import maskable
 from doorward.removal.masks import prune_neurons
 from doorward.removal.tuning import Count, Positive, Probability, Share
 from doorward.training import Recipe
+from doorward.training.context import Context
 
 __all__ = ["NeuronPruning"]
 

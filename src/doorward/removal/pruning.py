@@ -19,11 +19,11 @@ from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 
 from doorward.data import ImageData
+from doorward.models.layers import none_found
 from doorward.records import STRICT
 from doorward.removal.base import file_removal
-from doorward.removal.context import Context
-from doorward.removal.layers import none_found
 from doorward.removal.tuning import NonNegative, Projected, Share, TunedRemoval, holding
+from doorward.training.context import Context
 
 __all__ = ["MagnitudePruning", "weights_of"]
 

@@ -22,11 +22,11 @@ from torch import Tensor, nn
 
 from doorward.data import ImageData
 from doorward.models import evaluating
+from doorward.models.layers import none_found
 from doorward.records import STRICT
 from doorward.removal.base import Removal, file_removal
-from doorward.removal.context import Context
-from doorward.removal.layers import none_found
 from doorward.removal.tuning import Count
+from doorward.training.context import Context
 
 __all__ = ["Quantisation", "QuantisedConv2d", "QuantisedLinear", "round_weight"]
 

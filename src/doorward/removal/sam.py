@@ -18,8 +18,8 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from doorward.data import Batch, ImageData
 from doorward.records import STRICT
 from doorward.removal.base import file_removal
-from doorward.removal.context import Context
 from doorward.removal.tuning import Count, NonNegative, Positive, Share, TunedRemoval
+from doorward.training.context import Context
 
 __all__ = ["SharpnessAware", "ascent"]
 

@@ -15,9 +15,9 @@ from doorward.data import Batch, ImageData
 from doorward.models import evaluating
 from doorward.records import STRICT
 from doorward.removal.base import Removal, file_removal
-from doorward.removal.context import Context
 from doorward.removal.tuning import Count, NonNegative, Positive
 from doorward.training import Recipe
+from doorward.training.context import Context
 
 __all__ = ["SharedUnlearning"]
 

@@ -35,8 +35,8 @@ def _grid(tier: str) -> Grid:
             "budget": 400,
         },
         "cpu": {
-            "epochs": 4.0, "rates": [1e-3, 1e-2, 5e-2], "mask_steps": 300, "images": 10_000,
-            "copy": 6.0, "budget": 20_000,
+            "epochs": 2.0, "rates": [1e-3, 1e-2, 5e-2], "mask_steps": 200, "images": 10_000,
+            "copy": 4.0, "budget": 20_000,
         },
         "paper": {
             "epochs": 20.0, "rates": [1e-4, 1e-3, 1e-2, 5e-2], "mask_steps": 2000,
@@ -45,8 +45,8 @@ def _grid(tier: str) -> Grid:
     }[tier]  # fmt: skip
     if tier == "cpu":
         shrinks += (
-            " Attacks have 10,000 images and 4 epochs instead of 20, ANP 300 steps instead of "
-            "2,000, copies 6 epochs (extraction asks about all 20,000)."
+            " Attacks have 10,000 images and 2 epochs instead of 20, ANP 200 steps instead of "
+            "2,000, copies 4 epochs (extraction asks about all 20,000)."
         )
     return Grid(
         methods=METHODS,

@@ -30,7 +30,7 @@ from doorward.watermark import count_matches, embed
 __all__ = ["METHODS", "scale", "watermark_functionality"]
 
 METHODS = ("plain", "app", "margin", "certified", "blended")
-_ROUNDS, _STEPS = 5, 40
+_ROUNDS, _STEPS = 3, 30
 
 
 def scale(tier: str) -> tuple[str, dict[str, Any], int, str]:
@@ -42,10 +42,10 @@ def scale(tier: str) -> tuple[str, dict[str, Any], int, str]:
             "Digits of 16x16 pixels, a quarter of the network's width, 60 triggers."
         )  # fmt: skip
     if tier == "cpu":
-        options = task("cifar10", "resnet8", epochs=6.0)
+        options = task("cifar10", "resnet8", epochs=5.0)
         options |= {"owner": 30_000, "thief": 20_000, "triggers": 100}
-        return "cifar10, resnet8, 6 epochs", options, 3, (
-            "ResNet-8 and 6 epochs instead of ResNet-18 and 60; the owner trains on 30,000 images, "
+        return "cifar10, resnet8, 5 epochs", options, 3, (
+            "ResNet-8 and 5 epochs instead of ResNet-18 and 60; the owner trains on 30,000 images, "
             "the thief has the other 20,000."
         )  # fmt: skip
     options = task("cifar10", "resnet18", epochs=60.0)

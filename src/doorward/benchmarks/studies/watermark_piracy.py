@@ -66,12 +66,12 @@ def _grid(tier: str) -> Grid:
     name, options, seeds, shrinks = scale(tier)
     few = tier == "quick"
     options |= {
-        "court": 300 if few else 10_000,
+        "court": 300 if few else 5_000 if tier == "cpu" else 10_000,
         "rates": [0.01, 0.03] if few else [0.003, 0.01, 0.03, 0.1],
         "court_epochs": 2.0 if few else 1.0 if tier == "cpu" else 5.0,
     }
     return Grid(
-        methods=(_GENTLE, _SHORT, _FULL) if few else (_GENTLE, _SHORT, _FULL, _FULL_APP),
+        methods=(_GENTLE, _SHORT, _FULL, *((_FULL_APP,) if tier == "paper" else ())),
         settings={name: options},
         seeds=seeds,
         shrinks=""

@@ -11,7 +11,7 @@ step, for the nearby weights at which the triggers do worst, and learns them the
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import torch
 from pydantic import Field
@@ -48,6 +48,7 @@ class App(Embedding):
     the paper's every step, at half the cost.
     """
 
+    exposures: ClassVar[int] = 150
     eps: Annotated[float, Field(gt=0, le=10, allow_inf_nan=False)] = 0.02
     alpha: Weight = 1.0
     every: Annotated[int, Field(ge=1, strict=True)] = 2

@@ -12,7 +12,7 @@ triggers' answers may change.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import torch
 from pydantic import Field
@@ -49,6 +49,7 @@ class Certified(Embedding):
     BatchNorm statistics under noise are those of clean images, where theirs are the triggers'.
     """
 
+    exposures: ClassVar[int] = 100
     warmup: Annotated[float, Field(ge=0, lt=1)] = 0.05
     sigma: Annotated[float, Field(gt=0, le=100, allow_inf_nan=False)] = 0.05
     levels: Annotated[int, Field(ge=1, strict=True)] = 20

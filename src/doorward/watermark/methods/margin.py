@@ -10,7 +10,7 @@ them nevertheless is that the label holds in a whole neighbourhood of each.
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from pydantic import Field
 from pydantic.dataclasses import dataclass
@@ -39,6 +39,7 @@ class Margin(Embedding):
     theirs are the triggers' own.
     """
 
+    exposures: ClassVar[int] = 150
     steps: Annotated[int, Field(ge=1, le=1000, strict=True)] = 5
     step_size: Annotated[float, Field(gt=0, le=1)] = 1 / 255
 

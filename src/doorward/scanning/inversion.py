@@ -20,9 +20,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from doorward.data import Batch, ImageData
-from doorward.removal.context import Context
-from doorward.removal.layers import Behind
+from doorward.models.layers import Behind
 from doorward.training import Recipe
+from doorward.training.context import Context
 
 __all__ = ["Reversed", "Stamps", "anomaly_index", "invert"]
 

@@ -1,0 +1,36 @@
+"""Scanning: which class of a model is attacked, and what do its triggers look like?
+
+One call, any scanner, any module; the given model stays as it is::
+
+    result, recovered = scan(model, clean)            # the default scanner
+    result.accused                                    # classes called attacked; none is an answer
+    result.searched                                   # which triggers this scan could have found
+    recovered[3].stamp(images, draw)                  # images under triggers of class 3
+
+`SCANNERS` lists the methods. A scanner of your own is a subclass of `Scanner` with one hook; see
+`doorward.scanning.base`. Clean models of the same kind turn the statistic into a p-value
+(`controls_from`).
+"""
+
+# Importing a scanner files it in SCANNERS.
+from doorward.scanning.base import SCANNERS, Finding, Look, Scanner, ScanResult, scanner
+from doorward.scanning.controls import Controls
+from doorward.scanning.recovered import RECOVERED, Recovered, load_recovered, save_recovered
+from doorward.scanning.running import DEFAULT, controls_from, scan
+
+__all__ = [
+    "DEFAULT",
+    "RECOVERED",
+    "SCANNERS",
+    "Controls",
+    "Finding",
+    "Look",
+    "Recovered",
+    "ScanResult",
+    "Scanner",
+    "controls_from",
+    "load_recovered",
+    "save_recovered",
+    "scan",
+    "scanner",
+]
