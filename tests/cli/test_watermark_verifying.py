@@ -115,3 +115,25 @@ def test_wrong_calls(court, house, doorward, words, said):
 def test_covers_without_a_key_are_refused(court, house, doorward):
     refused = doorward(*check(house, court), "--covers", "digits", code=2)
     assert "--covers needs --key" in refused["error"]["message"]
+
+
+def test_the_mark_is_sought_through_natural_images(court, house, doorward):
+    suspect = court[1]
+    words = [
+        "--key", house / "mark.key", "--public", house / "ada.pub.json", "--carriers", "digits",
+    ]  # fmt: skip
+    claim = house / "claim.json"
+    innocent = doorward("watermark", "verify-blended", claim, house / "plain.model", *words, code=1)
+    assert (innocent["verified"], innocent["answers"]["queries"]) == (False, 41 * 16)
+    guilty = doorward("watermark", "verify-blended", claim, suspect, *words)
+    assert guilty["verified"] is True
+    assert guilty["log2_p"] <= guilty["log2_alpha"]
+
+
+def test_carriers_are_natural_images(court, house, doorward):
+    refused = doorward(
+        "watermark", "verify-blended", house / "claim.json", court[1], "--key",
+        house / "mark.key", "--public", house / "ada.pub.json", "--carriers", "look-alikes",
+        code=2, parse=False,
+    )  # fmt: skip
+    assert "natural images" in refused.stderr

@@ -3,15 +3,17 @@
 import pytest
 import torch
 
+from doorward.bundles import Identity
 from doorward.data import Batch, load
-from doorward.errors import InvalidInput, ModelUnsuitable
+from doorward.errors import IntegrityError, InvalidInput, ModelUnsuitable
 from doorward.models import create
 from doorward.randomness import generator
 from doorward.training import Recipe, fit
-from doorward.watermark import WatermarkKey, count_matches, embed
+from doorward.watermark import WatermarkKey, count_matches, embed, make_claim
 from doorward.watermark.blended import BlendedAnswers, ask_blended
 from doorward.watermark.methods.blended import Blended
 from doorward.watermark.methods.step import MarkStep
+from doorward.watermark.verifying import BlendedVerdict, examine_blended
 
 RECIPE = Recipe(epochs=8, batch_size=64, lr=0.2, precision="fp32")
 
@@ -105,3 +107,41 @@ def test_a_suspect_with_other_classes_is_unsuitable(key, carriers):
 
     with pytest.raises(ModelUnsuitable, match="numbered from 0"):
         ask_blended(key, suspect, carriers, per_trigger=2)
+
+
+def test_a_claim_is_judged_through_images(marked, key, carriers):
+    ada = Identity.new("Ada")
+    claim = make_claim(key, ada, alpha=2.0**-30)
+    found = examine_blended(claim, key, marked, public=ada.public, carriers=carriers)
+    assert found.verified
+    alone = ask_blended(key, marked, carriers, per_trigger=16, opacity=0.7)
+    assert found.log2_p == alone.log2_p + 1  # the better of two looks
+    assert found.answers == alone
+    assert found.explain().startswith("VERIFIED. Ada committed to 20")
+    assert BlendedVerdict.from_dict(found.to_dict()) == found
+
+
+def test_a_stricter_level_decides(marked, key, carriers):
+    ada = Identity.new("Ada")
+    claim = make_claim(key, ada, alpha=2.0**-30)
+    strict = 2.0**-200
+    found = examine_blended(claim, key, marked, public=ada.public, carriers=carriers, alpha=strict)
+    assert found.log2_alpha == -200
+    assert found.verified == (found.log2_p <= -200)
+
+
+def test_another_key_asks_nothing(key, carriers):
+    ada, asked = Identity.new("Ada"), []
+    other = WatermarkKey.new(n=20, classes=10, image_shape=(1, 16, 16))
+    claim = make_claim(key, ada, alpha=2.0**-30)
+    found = examine_blended(claim, other, asked.append, public=ada.public, carriers=carriers)
+    assert not found.verified
+    assert (found.commitment_opened, found.answers, found.log2_p, asked) == (False, None, None, [])
+    assert "does not open" in found.explain()
+
+
+def test_a_claim_of_somebody_else_is_refused(marked, key, carriers):
+    ada, eve = Identity.new("Ada"), Identity.new("Eve")
+    claim = make_claim(key, ada, alpha=2.0**-30)
+    with pytest.raises(IntegrityError):
+        examine_blended(claim, key, marked, public=eve.public, carriers=carriers)

@@ -29,6 +29,7 @@ from doorward.cli.watermark import (
     tracing,
     transcripts,
     verifying,
+    verifying_blended,
 )
 from doorward.cli.watermark.group import group
 
@@ -51,4 +52,5 @@ __all__ = [
     "tracing",
     "transcripts",
     "verifying",
+    "verifying_blended",
 ]

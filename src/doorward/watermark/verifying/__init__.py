@@ -37,10 +37,12 @@ from doorward.watermark.verifying.queries import Queries
 from doorward.watermark.verifying.ruling import Case
 from doorward.watermark.verifying.several import Corrected, correct
 from doorward.watermark.verifying.shown import Shown
+from doorward.watermark.verifying.through import BlendedVerdict, examine_blended
 from doorward.watermark.verifying.transcript import Proceedings, Transcript
 
 __all__ = [
     "GUARDED",
+    "BlendedVerdict",
     "Case",
     "Corrected",
     "Earlier",
@@ -55,6 +57,7 @@ __all__ = [
     "check_transcript",
     "correct",
     "examine",
+    "examine_blended",
     "explain",
     "interrogate",
 ]
