@@ -33,6 +33,7 @@ QUICK: dict[str, dict[str, Any]] = {
     "ft-sam": {"epochs": 1},
     "i-bau": {"rounds": 1, "fixed_point_steps": 2, "batch_size": 12},
     "magnitude-pruning": {"epochs": 1},
+    "mesa-unlearning": {"epochs": 1, "scanner": "knowing"},
     "nad": {"epochs": 1, "teacher_epochs": 1, "lr": 0.01},
     "nc-unlearning": {"epochs": 1, "search_epochs": 1, "search_batch_size": 12, "targets": (1,)},
     "quantisation": {"activations": True},
@@ -106,7 +107,7 @@ def test_every_method_is_in_this_table() -> None:
     ],
 )
 @pytest.mark.parametrize("name", REMOVALS)
-def test_every_method_on_every_network(name: str, network: str) -> None:
+def test_every_method_on_every_network(name: str, network: str, knowing: None) -> None:
     build, shape = NETWORKS[network]
     model, clean = build(), data_of(shape)
     model.train()
@@ -146,7 +147,9 @@ def test_every_method_on_every_network(name: str, network: str) -> None:
 
 
 @pytest.mark.parametrize("name", REMOVALS)
-def test_a_seed_decides_everything(name: str, digits: ImageData, model: nn.Module) -> None:
+def test_a_seed_decides_everything(
+    name: str, digits: ImageData, model: nn.Module, knowing: None
+) -> None:
     method = removal(name, **QUICK[name])
     torch.manual_seed(1)
     one, first = remove(model, digits, method, seed=5)

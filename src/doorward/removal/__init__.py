@@ -30,6 +30,7 @@ from doorward.removal.finepruning import FinePruning
 from doorward.removal.finetuning import ADI_ATTACKS, FineTuning
 from doorward.removal.fst import FeatureShift
 from doorward.removal.ibau import ImplicitUnlearning
+from doorward.removal.mesaunlearning import MESA_PAPER, DistributionUnlearning, unlearn
 from doorward.removal.nad import AttentionDistillation
 from doorward.removal.ncunlearning import CleanseUnlearning
 from doorward.removal.pruning import MagnitudePruning
@@ -42,6 +43,7 @@ from doorward.training.context import Context
 
 __all__ = [
     "ADI_ATTACKS",
+    "MESA_PAPER",
     "REMOVALS",
     "AdversarialNeuronPruning",
     "AttentionDistillation",
@@ -49,6 +51,7 @@ __all__ = [
     "CleanseUnlearning",
     "Context",
     "DecoupledUnlearning",
+    "DistributionUnlearning",
     "FeatureShift",
     "FinePruning",
     "FineTuning",
@@ -64,4 +67,5 @@ __all__ = [
     "removal",
     "remove",
     "strongest",
+    "unlearn",
 ]

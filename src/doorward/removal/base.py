@@ -111,6 +111,29 @@ class Removal(Record, ABC):
         progress: bool = False,
     ) -> tuple[nn.Module, RemovalResult]:
         """Apply this method to a copy of `model`; see `doorward.removal.remove`."""
+        return self.framed(
+            self.repair,
+            model,
+            clean,
+            seed=seed,
+            device=device,
+            labels=labels,
+            progress=progress,
+        )
+
+    @final
+    def framed(
+        self,
+        repair: Callable[[nn.Module, ImageData, Context], nn.Module],
+        model: nn.Module,
+        clean: ImageData,
+        *,
+        seed: int = 0,
+        device: str | torch.device = "auto",
+        labels: Labels = "given",
+        progress: bool = False,
+    ) -> tuple[nn.Module, RemovalResult]:
+        """Apply another hook than `repair`, one that knows more, within the same frame."""
         target = resolve_device(device)
         clean = usable_images(model, clean, labels)
         self.check(model, clean)
@@ -118,7 +141,7 @@ class Removal(Record, ABC):
         origin = next((tensor.device for tensor in model.state_dict().values()), None)
         with measure() as meter:
             working = context.copy_of_original()
-            repaired = self.repair(working, clean, context)
+            repaired = repair(working, clean, context)
         if origin is not None:
             repaired.to(origin)
         _restore_modes(repaired, model)
