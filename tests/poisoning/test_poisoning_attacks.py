@@ -14,8 +14,11 @@ from doorward.poisoning import ATTACKS, PoisonResult, attack, default_rate, impl
 from doorward.training import Recipe
 from doorward.triggers import AllToOne, Backdoor, Patch
 
+# Attacks with phases of their own have no backdoor before the training.
+BUILDERS = [name for name in ATTACKS if not isinstance(ATTACKS[name], type)]
 
-@pytest.mark.parametrize("name", list(ATTACKS))
+
+@pytest.mark.parametrize("name", BUILDERS)
 @pytest.mark.parametrize("shape", [(1, 8, 8), (3, 12, 12), (3, 32, 32), (1, 65, 28), (3, 24, 40)])
 def test_attacks_for_any_image(name, shape):
     backdoor = attack(name, image_shape=shape, target=1, classes=4, seed=2)

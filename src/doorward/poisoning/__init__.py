@@ -17,19 +17,32 @@ A ready-made attack, a poisoned view of a data set, and what is in it:
     result = implant(model, digits, backdoor, recipe, rate=0.1, test=load("digits", split="test"))
     result.attack_success
 
-These are attacks that need control of the training data only. They exist here to test defences.
+`plant` carries out every attack by its name, also those that control the training and learn their
+trigger together with the victim:
+
+    backdoor, result = plant(model, digits, "input-aware", recipe, test=test)
+    backdoor.save("backdoor")  # with the trigger's weights
+
+Attacks exist here to test defences.
 """
 
 from doorward.poisoning.attacks import ATTACKS, attack, default_rate
 from doorward.poisoning.implanting import PoisonResult, implant
+from doorward.poisoning.planting import file_procedure, plant
 from doorward.poisoning.poisoned import PoisonedData, poison
+from doorward.poisoning.procedures import Job, Planted, Procedure
 
 __all__ = [
     "ATTACKS",
+    "Job",
+    "Planted",
     "PoisonResult",
     "PoisonedData",
+    "Procedure",
     "attack",
     "default_rate",
+    "file_procedure",
     "implant",
+    "plant",
     "poison",
 ]

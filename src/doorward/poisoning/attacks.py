@@ -15,6 +15,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from doorward.errors import InvalidInput
+from doorward.poisoning.procedures import Procedure
 from doorward.registry import Registry
 from doorward.triggers import (
     AllToAll,
@@ -37,8 +38,12 @@ class _Build(Protocol):
         """The attack's backdoor for images of this shape."""
 
 
-ATTACKS: Registry[_Build] = Registry("attack")
-"""All ready-made attacks by name; facts: paper, rule, rate and what the rate is a share of."""
+ATTACKS: Registry[_Build | type[Procedure]] = Registry("attack")
+"""All ready-made attacks by name; facts: paper, rule, rate and what the rate is a share of.
+
+An entry builds a backdoor (data poisoning is all it takes), or is a `Procedure` with phases of its
+own; `doorward.poisoning.plant` takes both.
+"""
 
 
 def attack(
@@ -60,9 +65,16 @@ def attack(
 
     Raises:
         UnknownName: there is no such attack.
-        InvalidInput: shape, target or classes do not fit the attack.
+        InvalidInput: shape, target or classes do not fit the attack, or its trigger comes to be
+            only in training.
     """
     build = ATTACKS[name]
+    if isinstance(build, type):
+        raise InvalidInput(
+            f"the trigger of {name} does not exist before the training",
+            why="it is learnt from the data, or together with the victim",
+            remedy="call doorward.poisoning.plant, which carries out every attack",
+        )
     shape = tuple(image_shape)
     if len(shape) != 3 or shape[0] not in (1, 3) or min(shape) < 1:
         raise InvalidInput(f"image_shape is {shape}", why="(C, H, W) with C = 1 or 3 is expected")

@@ -8,6 +8,8 @@ The training is `doorward.training.fit` on the poisoned view; nothing else is sp
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 from pydantic import Field
@@ -20,9 +22,9 @@ from doorward.metrics import accuracy, attack_outcome, clopper_pearson
 from doorward.poisoning.poisoned import poison
 from doorward.records import STRICT, Record
 from doorward.training import FitResult, Recipe, fit
-from doorward.triggers import Backdoor, Strength
+from doorward.triggers import Backdoor, LabelRule, Strength
 
-__all__ = ["PoisonResult", "implant"]
+__all__ = ["PoisonResult", "check_attack", "implant", "measured"]
 
 Share = Annotated[float, Field(ge=0, le=1)]
 _MEASURED = 256  # images that the trigger's strength is measured on
@@ -43,7 +45,9 @@ class PoisonResult(Record):
         rate: poison rate that was asked for.
         poisoned: number of training images that carry the trigger.
         seed: of the choice of images.
-        fit: what the training did.
+        fit: what the training of the victim did.
+        details: what an attack of several phases says of itself: its constants, the history of all
+            phases, and figures of its own.
     """
 
     accuracy: Share
@@ -57,6 +61,7 @@ class PoisonResult(Record):
     poisoned: int
     seed: int
     fit: FitResult
+    details: dict[str, Any] = dataclasses.field(default_factory=dict)
 
 
 def implant(
@@ -102,22 +107,49 @@ def implant(
     (144, 323)
     """
     seed = recipe.seed if seed is None else seed
-    backdoor.rule.check(test.num_classes)
+    check_attack(backdoor.rule, source, test)
+    poisoned = poison(source, backdoor, rate=rate, seed=seed)
+    fitted = fit(model, None, poisoned, recipe, **options)
+    return measured(
+        model, test, backdoor, rate=rate, poisoned=poisoned.count, seed=seed, fit=fitted
+    )
+
+
+def check_attack(rule: LabelRule, source: ImageSource, test: ImageSource) -> None:
+    """Refuse, before the training, an attack that could not be measured after it.
+
+    Raises:
+        InvalidInput: the rule's classes do not exist, the sets have different image shapes, or no
+            test image can show the attack.
+    """
+    rule.check(test.num_classes)
     if test.image_shape != source.image_shape:
         raise InvalidInput(
             f"test images are {test.image_shape}, training images {source.image_shape}",
             remedy="load both with the same size and channels",
         )
-    rows = backdoor.rule.eligible(test.labels.cpu()).nonzero().squeeze(1)
-    if not len(rows):
+    if not bool(rule.eligible(test.labels.cpu()).any()):
         raise InvalidInput(
             f"no image of {test.name} can show this attack",
             why="every one already has the attacker's label, or is of no source class",
             remedy="test on a data set with other classes",
         )
-    poisoned = poison(source, backdoor, rate=rate, seed=seed)
-    fitted = fit(model, None, poisoned, recipe, **options)
+
+
+def measured(
+    model: nn.Module,
+    test: ImageSource,
+    backdoor: Backdoor,
+    *,
+    rate: float,
+    poisoned: int,
+    seed: int,
+    fit: FitResult,
+    details: Mapping[str, Any] | None = None,
+) -> PoisonResult:
+    """Measure a victim; rate, count, seed, training and details are only filed."""
     outcome = attack_outcome(model, test, backdoor)
+    rows = backdoor.rule.eligible(test.labels.cpu()).nonzero().squeeze(1)
     images, _ = test.fetch(rows[:: max(1, len(rows) // _MEASURED)][:_MEASURED])
     strength = backdoor.trigger.to(images.device).strength(to_pixels(images))
     hits = round(outcome.attack_success * outcome.images)
@@ -130,7 +162,8 @@ def implant(
         backdoor=backdoor.to_dict(),
         strength=strength,
         rate=rate,
-        poisoned=poisoned.count,
+        poisoned=poisoned,
         seed=seed,
-        fit=fitted,
+        fit=fit,
+        details=dict(details or {}),
     )
