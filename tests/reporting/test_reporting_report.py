@@ -40,6 +40,8 @@ def everything(name: str) -> dr.Report:
         picture,
         dr.Curve({name: ([1, 2], [1.0, 2.0]), "b": ([1], [1.0])}, name, name, name),
         dr.Dots({name: [1.0, 2.0]}, name, name),
+        dr.Bars({name: 1.0, "b": -2.0}, name, 0.5, name, (name,), name, name),
+        dr.Scatter({name: [(0.0, 1.0)], "b": [(1.0, 2.0)] * 5}, name, name, name),
         dr.Verdict(name, True, detail=name),
         dr.Code(name, name),
         summary=name,
@@ -115,6 +117,10 @@ def test_everything_seen_has_words_too() -> None:
     labels = [value for tag, key, value in page.attributes if key == "aria-label"]
     assert any(label.startswith("Line chart of plain over plain: plain from 1") for label in labels)
     assert any(label.startswith("Dot chart of plain; means: plain 1.5 (n = 2)") for label in labels)
+    assert "Bar chart of plain: plain 1 (plain), b -2; plain at 0.5." in labels
+    assert any(
+        label.startswith("Scatter plot of plain and plain: plain (n = 1)") for label in labels
+    )
     assert page.tags.count("h1") == 1
     assert page.tags.index("h1") < page.tags.index("h2")
     assert ("html", "lang", "en") in page.attributes
@@ -182,6 +188,9 @@ def test_charts_take_their_colours_from_the_page() -> None:
         (lambda: dr.Curve({"a": ([1, 2], [1.0])}), "2 x values and 1 y values"),
         (lambda: dr.Curve({"a": ([], [])}), "0 x values"),
         (lambda: dr.Dots({"a": [float("nan")]}), "no values"),
+        (lambda: dr.Bars({"a": float("inf")}), "no values"),
+        (lambda: dr.Bars({"a": 1.0}, marked=("b",)), "no bar 'b'"),
+        (lambda: dr.Scatter({"a": [], "b": [(0.0, float("nan"))]}), "no points"),
     ],
 )
 def test_blocks_refuse_what_cannot_be_shown(make, words: str) -> None:

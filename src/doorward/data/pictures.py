@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
 __all__ = ["grid"]
 
-_GAP = 2
 _CAPTION = 12
 
 
@@ -33,6 +32,7 @@ def grid(
     columns: int | None = None,
     labels: Sequence[str] | None = None,
     scale: int = 1,
+    gap: int = 2,
 ) -> Image.Image:
     """Draw images side by side, row by row.
 
@@ -42,6 +42,7 @@ def grid(
         columns: images per row; None for about as many as rows.
         labels: a caption for each image; None for none.
         scale: every pixel becomes a square of this many.
+        gap: white pixels between two images.
 
     Returns:
         An RGB picture; ``.save("grid.png")`` writes it.
@@ -57,16 +58,16 @@ def grid(
             f"images of shape {tuple(pixels.shape)} cannot be drawn",
             why="it must be (N, C, H, W) with 1 or 3 channels and N >= 1",
         )
-    if scale < 1 or (columns is not None and columns < 1):
-        raise InvalidInput(f"scale {scale} or columns {columns} is not possible")
+    if scale < 1 or gap < 0 or (columns is not None and columns < 1):
+        raise InvalidInput(f"scale {scale}, gap {gap} or columns {columns} is not possible")
     if labels is not None and len(labels) != len(pixels):
         raise InvalidInput(f"{len(labels)} captions are given for {len(pixels)} images")
     tiles = _bytes(pixels)
     across = min(len(tiles), columns or math.ceil(math.sqrt(len(tiles))))
     width, height = tiles.shape[2] * scale, tiles.shape[1] * scale
-    step_x, step_y = width + _GAP, height + _GAP + (_CAPTION if labels else 0)
+    step_x, step_y = width + gap, height + gap + (_CAPTION if labels else 0)
     down = math.ceil(len(tiles) / across)
-    picture = Image.new("RGB", (across * step_x - _GAP, down * step_y - _GAP), "white")
+    picture = Image.new("RGB", (across * step_x - gap, down * step_y - gap), "white")
     pen = ImageDraw.Draw(picture)
     for position, tile in enumerate(tiles.numpy()):
         x, y = position % across * step_x, position // across * step_y

@@ -17,8 +17,9 @@ phone, prints, and every picture has a description for those who cannot see it.
 >>> "98.6 %" in path.read_text(encoding="utf-8")
 True
 
-Blocks: `Text`, `Numbers`, `Table`, `Picture`, `Curve`, `Dots`, `Verdict`, `Code`, `Note`.
-`environment_table` and `training_curves` make blocks from the JSON of results.
+Blocks: `Text`, `Numbers`, `Table`, `Picture`, `Curve`, `Dots`, `Bars`, `Scatter`, `Verdict`,
+`Code`, `Note`. `environment_table` and `training_curves` make blocks from the JSON of results,
+`scan_section` and `purge_section` whole sections.
 """
 
 from doorward.reporting.blocks import (
@@ -34,10 +35,13 @@ from doorward.reporting.blocks import (
 )
 from doorward.reporting.builders import environment_table, training_curves
 from doorward.reporting.numerals import format_value, percent, power_of_two
-from doorward.reporting.plots import Curve, Dots
+from doorward.reporting.plots import Bars, Curve, Dots, Scatter
+from doorward.reporting.removal import purge_section
 from doorward.reporting.report import Report, Section
+from doorward.reporting.scanning import scan_section
 
 __all__ = [
+    "Bars",
     "Block",
     "Code",
     "Curve",
@@ -47,6 +51,7 @@ __all__ = [
     "Numbers",
     "Picture",
     "Report",
+    "Scatter",
     "Section",
     "Table",
     "Text",
@@ -55,5 +60,7 @@ __all__ = [
     "format_value",
     "percent",
     "power_of_two",
+    "purge_section",
+    "scan_section",
     "training_curves",
 ]

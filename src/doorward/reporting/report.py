@@ -20,9 +20,10 @@ from typing import TYPE_CHECKING, Self
 
 from doorward import files
 from doorward.reporting.blocks import Block
-from doorward.reporting.charts import DASHES, SERIES, draw
+from doorward.reporting.charts import draw
+from doorward.reporting.drawing import DASHES, MARKERS, SERIES
 from doorward.reporting.numerals import format_value, printable
-from doorward.reporting.plots import Curve, Dots
+from doorward.reporting.plots import Chart, Curve, Scatter
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -131,14 +132,20 @@ def _slug(text: str) -> str:
     return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-") or "section"
 
 
-def _chart(block: Curve | Dots, prefix: str, *, narrow: bool = False) -> Markup:
+def _chart(block: Chart, prefix: str, *, narrow: bool = False) -> Markup:
     from markupsafe import Markup
 
     # Matplotlib escapes every text it writes into an SVG (tested with hostile names).
     return Markup(draw(block, prefix=prefix, width=3.9 if narrow else 7.2))  # noqa: S704
 
 
-def _legend(block: Curve) -> list[tuple[str, int, str]]:
+def _legend(block: Curve | Scatter) -> list[tuple[str, int, str]]:
+    """Name, colour, and dashes or marker of every series or group."""
+    if isinstance(block, Scatter):
+        return [
+            (name, index % SERIES + 1, MARKERS[index % len(MARKERS)][1])
+            for index, name in enumerate(block.groups)
+        ]
     return [
         (name, index % SERIES + 1, " ".join(str(d) for d in DASHES[index % len(DASHES)]))
         for index, name in enumerate(block.series)
