@@ -34,6 +34,7 @@ from doorward.removal.mesaunlearning import MESA_PAPER, DistributionUnlearning, 
 from doorward.removal.nad import AttentionDistillation
 from doorward.removal.ncunlearning import CleanseUnlearning
 from doorward.removal.pruning import MagnitudePruning
+from doorward.removal.purging import PurgeResult, purge
 from doorward.removal.quantisation import Quantisation
 from doorward.removal.rnp import ReconstructivePruning
 from doorward.removal.running import remove
@@ -58,12 +59,14 @@ __all__ = [
     "ImplicitUnlearning",
     "LipschitzPruning",
     "MagnitudePruning",
+    "PurgeResult",
     "Quantisation",
     "ReconstructivePruning",
     "Removal",
     "RemovalResult",
     "SharedUnlearning",
     "SharpnessAware",
+    "purge",
     "removal",
     "remove",
     "strongest",

@@ -37,7 +37,15 @@ from doorward.registry import Registry
 from doorward.training.context import Context, Labels, usable_images
 from doorward.training.distributed import resolve_device
 
-__all__ = ["REMOVALS", "Labels", "Removal", "RemovalResult", "file_removal", "removal"]
+__all__ = [
+    "REMOVALS",
+    "Labels",
+    "Removal",
+    "RemovalResult",
+    "file_removal",
+    "removal",
+    "restore_modes",
+]
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -144,7 +152,7 @@ class Removal(Record, ABC):
             repaired = repair(working, clean, context)
         if origin is not None:
             repaired.to(origin)
-        _restore_modes(repaired, model)
+        restore_modes(repaired, model)
         known = self.name in REMOVALS and REMOVALS[self.name] is type(self)
         result = RemovalResult(
             method=self.name if known else type(self).__name__,
@@ -200,7 +208,7 @@ def removal(name: str, **parameters: Any) -> Removal:
     return REMOVALS[name].from_dict(parameters)
 
 
-def _restore_modes(repaired: nn.Module, model: nn.Module) -> None:
+def restore_modes(repaired: nn.Module, model: nn.Module) -> None:
     """Every submodule and parameter as it was found; what is new follows the model as a whole."""
     modes = {name: module.training for name, module in model.named_modules()}
     for name, module in repaired.named_modules():
