@@ -4,6 +4,9 @@ A new study is a new file here: a grid per tier, and a function of one `Cell`.
 """
 
 from doorward.benchmarks.studies import (
+    attacks,
+    mesa_triggers,
+    scan_speed,
     training_accuracy,
     training_speed,
     watermark_attacks,
@@ -15,6 +18,9 @@ from doorward.benchmarks.studies import (
 )
 
 __all__ = [
+    "attacks",
+    "mesa_triggers",
+    "scan_speed",
     "training_accuracy",
     "training_speed",
     "watermark_attacks",
