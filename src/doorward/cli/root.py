@@ -25,6 +25,9 @@ from doorward.cli import (
     evaluate,
     keys,
     poison,
+    purge,
+    remove,
+    scan,
     steal,
     train,
     watermark,
@@ -79,7 +82,7 @@ def _root(
     pass
 
 
-for module in (demo, train, evaluate, bundle, poison, steal):
+for module in (demo, train, evaluate, bundle, poison, steal, scan, purge, remove):
     module.add_to(app)
 app.add_typer(data.group, name="data")
 app.add_typer(keys.group, name="keys")

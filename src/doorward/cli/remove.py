@@ -1,0 +1,101 @@
+"""``doorward remove``: one removal method, as its paper has it, on a model that you received.
+
+::
+
+    doorward remove theirs.model --method ft-sam --data my-photos --out tuned.model
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from doorward.cli.common import Device, Json, Root, Seed, answer
+from doorward.cli.options import Channels, Out, Size, TrustFactory
+from doorward.cli.suspects import CleanData, Labelled, Limit, Model, Split
+
+__all__ = ["add_to"]
+
+
+def add_to(app: typer.Typer) -> None:
+    """Register the command."""
+    app.command(
+        epilog="Example: doorward remove theirs.model --method ft-sam --data my-photos "
+        "--method-option epochs=20 --out tuned.model"
+    )(remove)
+
+
+def _complete_method(incomplete: str) -> list[str]:
+    from doorward.removal import REMOVALS
+
+    return [name for name in REMOVALS if name.startswith(incomplete)]
+
+
+def remove(
+    model: Model,
+    data: CleanData,
+    out: Out,
+    method: Annotated[
+        str, typer.Option(help="The removal method.", autocompletion=_complete_method)
+    ],
+    method_option: Annotated[
+        list[str] | None,
+        typer.Option(help="A parameter of the method, as name=value; may be repeated."),
+    ] = None,
+    labels: Labelled = "given",
+    images: Limit = None,
+    validation: Annotated[
+        str | None,
+        typer.Option(
+            help="Measure accuracy before and after on this data set's test images.",
+            show_default=False,
+        ),
+    ] = None,
+    split: Split = None,
+    size: Size = None,
+    channels: Channels = None,
+    trust_factory: TrustFactory = False,
+    root: Root = None,
+    seed: Seed = 0,
+    device: Device = "auto",
+    as_json: Json = False,
+) -> None:
+    """Apply one removal method to a model, without scan or budget; `doorward purge` has both."""
+    from doorward.cli.options import parse_options, require_free
+    from doorward.cli.suspects import clean_images, open_suspect, save_repaired
+    from doorward.metrics import accuracy
+    from doorward.removal import removal
+    from doorward.removal import remove as apply
+
+    require_free(out)
+    chosen = removal(method, **parse_options(method_option))
+    suspect = open_suspect(model, trust_factory=trust_factory)
+    taken: dict[str, Any] = {"root": root, "size": size, "channels": channels, "seed": seed}
+    clean = clean_images(suspect, data, split=split, labels=labels, count=images, **taken)
+    test = None
+    if validation is not None:
+        test = clean_images(suspect, validation, split="test", labels="given", count=None, **taken)
+    repaired, result = apply(
+        suspect.model,
+        clean,
+        chosen,
+        seed=seed,
+        device=device,
+        labels=labels,  # type: ignore[arg-type]
+        progress=True,
+    )
+    measured: dict[str, Any] = {}
+    lines = [f"{result.method} on {result.images} clean images, {result.seconds:.0f} s"]
+    if test is not None:
+        before, after = accuracy(suspect.model, test), accuracy(repaired, test)
+        measured = {"accuracy_before": before, "accuracy_after": after}
+        lines.append(f"Accuracy {before:.2%} -> {after:.2%} on {len(test)} test images")
+    save_repaired(
+        suspect, repaired, clean, out, metrics=measured, evidence={"removal.json": result.to_dict()}
+    )
+    answer(
+        {"model": str(out), **measured, **result.to_dict()},
+        as_json=as_json,
+        lines=[*lines, f"Model: {out}"],
+    )

@@ -1,0 +1,238 @@
+"""What the commands about suspicious models share: the model, clean images, the scanner, controls.
+
+::
+
+    suspect = open_suspect("theirs.model", trust_factory=False)
+    clean = clean_images(suspect, "photos", split=None, count=500, labels="given", seed=0)
+    save_repaired(suspect, repaired, clean, Path("clean.model"), metrics={}, evidence={})
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
+
+import typer
+
+from doorward.cli.common import note
+from doorward.errors import InvalidInput
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from doorward.data import ImageData
+    from doorward.scanning import Controls, Scanner
+
+__all__ = [
+    "CleanData",
+    "ControlModels",
+    "ControlsFile",
+    "Labelled",
+    "Limit",
+    "Model",
+    "ScannerName",
+    "ScannerOptions",
+    "Split",
+    "Suspect",
+    "clean_images",
+    "controls_for",
+    "make_scanner",
+    "open_suspect",
+    "save_repaired",
+]
+
+
+def _complete_scanner(incomplete: str) -> list[str]:
+    from doorward.scanning import SCANNERS
+
+    return [name for name in SCANNERS if name.startswith(incomplete)]
+
+
+Model = Annotated[
+    str,
+    typer.Argument(help="A bundle, or package.module:factory[=weights.safetensors]."),
+]
+CleanData = Annotated[
+    str,
+    typer.Option(
+        "--data",
+        help="Clean images: a folder/class/image.png, a data set by name, or an .npy file.",
+    ),
+]
+Split = Annotated[
+    str | None,
+    typer.Option(
+        help="Part of the data to use. Default: all of a folder, train of a named data set.",
+        show_default=False,
+    ),
+]
+Labelled = Annotated[
+    str,
+    typer.Option(
+        help="given, or model: the model's own answers, for images without (good) labels."
+    ),
+]
+Limit = Annotated[
+    int | None,
+    typer.Option(help="Use this many of the images, drawn by the seed. Default: all.", min=2),
+]
+ScannerName = Annotated[str, typer.Option(help="How to scan.", autocompletion=_complete_scanner)]
+ScannerOptions = Annotated[
+    list[str] | None,
+    typer.Option(help="A parameter of the scanner, as name=value; may be repeated."),
+]
+ControlsFile = Annotated[
+    Path | None,
+    typer.Option(help="Scans of clean models (controls.json), for p-values.", show_default=False),
+]
+ControlModels = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--control-model",
+        help="A clean model of the same kind, scanned first; may be repeated. 19 give p = 0.05.",
+        show_default=False,
+    ),
+]
+
+
+class Suspect(NamedTuple):
+    """A model that was received.
+
+    Attributes:
+        model: with its weights, on the CPU.
+        origin: what `doorward.bundles.save_model` must know to write it again.
+        classes: their names, where known.
+        input_shape: (C, H, W), where known.
+    """
+
+    model: nn.Module
+    origin: dict[str, Any]
+    classes: tuple[str, ...] | None
+    input_shape: tuple[int, int, int] | None
+
+
+def open_suspect(target: str, *, trust_factory: bool) -> Suspect:
+    """Open a bundle or a factory."""
+    from doorward.bundles import open_model, read_card
+    from doorward.cli.options import import_from_here
+    from doorward.models import Classifier
+
+    import_from_here()
+    model = open_model(target, trust_factory=trust_factory)
+    if isinstance(model, Classifier):
+        return Suspect(model, {}, model.classes, model.input_shape)  # type: ignore[arg-type]
+    if not os.path.exists(target):
+        return Suspect(model, {"factory": target.partition("=")[0]}, None, None)
+    card = read_card(target)
+    origin = {"factory": card.factory, "options": card.options}
+    return Suspect(model, origin, card.classes, card.input_shape)
+
+
+def clean_images(
+    suspect: Suspect,
+    data: str,
+    *,
+    split: str | None,
+    root: Path | None,
+    size: int | None,
+    channels: int | None,
+    labels: str,
+    count: int | None,
+    seed: int,
+) -> ImageData:
+    """Load the user's images as the model takes them, classes in the model's order."""
+    from doorward.data import DATASETS, load, load_folder
+    from doorward.data.folders import class_folders
+
+    if suspect.input_shape is not None:
+        depth, height, width = suspect.input_shape
+        channels = channels or depth
+        size = size or (height if height == width else None)
+    folder = Path(data)
+    if data in DATASETS or not folder.is_dir():
+        part = split or ("train" if data in DATASETS else "all")
+        images = load(data, split=part, root=root, size=size, channels=channels)
+    else:
+        names = class_folders(folder)
+        if labels == "model" and not names:  # images side by side, without classes
+            images = load_folder(
+                folder.absolute().parent, classes=[folder.absolute().name], size=size,
+                channels=channels,
+            )  # fmt: skip
+        elif split is None and suspect.classes and set(names) <= set(suspect.classes):
+            # Folders are sorted by name, the model's classes perhaps not.
+            images = load_folder(folder, classes=suspect.classes, size=size, channels=channels)
+        else:
+            images = load(data, split=split or "all", root=root, size=size, channels=channels)
+    if count is not None and count < len(images):
+        images = images.sample(count, seed=seed)
+    return images
+
+
+def make_scanner(name: str, options: list[str] | None) -> Scanner:
+    """The scanner of --scanner and --scanner-option."""
+    from doorward.cli.options import parse_options
+    from doorward.scanning import scanner
+
+    return scanner(name, **parse_options(options))
+
+
+def controls_for(
+    looker: Scanner,
+    clean: ImageData,
+    *,
+    file: Path | None,
+    models: list[str] | None,
+    labels: str,
+    seed: int,
+    device: str,
+    trust_factory: bool,
+) -> Controls | None:
+    """What clean models look like to this scanner: from --controls, or by scanning them."""
+    from doorward.files import read_json
+    from doorward.scanning import Controls, controls_from
+
+    if file is not None and models:
+        raise InvalidInput(
+            "both --controls and --control-model were given",
+            why="the file holds scans of clean models already",
+            remedy="give one of them",
+        )
+    if file is not None:
+        content = read_json(file)
+        if not isinstance(content, dict):
+            raise InvalidInput(f"{file} holds no controls", why="a JSON object is expected")
+        controls = Controls.from_dict(content)
+        controls.require(scanner=looker.label, recipe_digest=looker.digest())
+        return controls
+    if not models:
+        return None
+    results = {}
+    opened = {name: open_suspect(name, trust_factory=trust_factory) for name in models}
+    for name, control in opened.items():
+        result, _ = looker(control.model, clean, seed=seed, device=device, labels=labels)  # type: ignore[arg-type]
+        results[name] = result
+        largest = max(finding.statistic for finding in result.findings)
+        note(f"{name}: clean model scanned, largest statistic {largest:.3g}")
+    return controls_from(results)
+
+
+def save_repaired(
+    suspect: Suspect,
+    repaired: nn.Module,
+    clean: ImageData,
+    out: Path,
+    *,
+    metrics: Mapping[str, Any],
+    evidence: Mapping[str, Any],
+) -> None:
+    """Write a repaired model as a bundle; a foreign one keeps its origin."""
+    from doorward.bundles import save_model
+
+    origin = dict(suspect.origin)
+    if origin:
+        origin["classes"] = suspect.classes or clean.classes
+        origin["input_shape"] = suspect.input_shape or clean.image_shape
+    save_model(repaired, out, metrics=metrics, evidence=evidence, **origin)
