@@ -26,13 +26,15 @@ def test_attacks_for_any_image(name, shape):
     pixels = torch.randint(256, (40, *shape), generator=draw, dtype=torch.uint8)
     data = ImageData(pixels, torch.arange(40) % 4, tuple("abcd"))
     poisoned = poison(data, backdoor, rate=default_rate(name), seed=0)
-    assert poisoned.count == (8 if name == "sig" else 4)
+    facts = ATTACKS.facts(name)
+    # Ten of the forty images are of the target class.
+    base = {"the whole set": 40, "the target class": 10}[facts["share_of"]]
+    assert poisoned.count == round(facts["rate"] * base) >= 4
     marked = poisoned.marked()
     assert not (marked == data.images[poisoned.positions]).flatten(1).all(1).any()
     again = Backdoor.from_dict(json.loads(json.dumps(backdoor.to_dict())))
     clean = data.pixels()
     assert torch.equal(again.trigger(clean), backdoor.trigger(clean))
-    facts = ATTACKS.facts(name)
     assert facts["rule"] == backdoor.to_dict()["rule"]["name"]
     assert ATTACKS.summary(name).endswith((".", "(clean-label)."))
 
@@ -50,6 +52,19 @@ def test_paper_constants_at_32():
     sig = config("sig")
     assert (sig["trigger"]["frequency"], sig["rule"]["name"]) == (6, "clean-label")
     assert (config("wanet")["trigger"]["k"], config("wanet")["trigger"]["s"]) == (4, 0.5)
+    for name in ("1977", "gotham", "kelvin", "lomo", "nashville", "toaster"):
+        trigger = config(f"filter-{name}")["trigger"]
+        assert trigger == {"name": "filter", "kind": name, "opacity": 1}
+    for name, kind in (("", "smooth"), ("-ghost", "ghost"), ("-focus", "focus")):
+        found = config(f"reflection{name}")
+        assert (found["trigger"]["kind"], found["rule"]["name"]) == (kind, "clean-label")
+    low = config("low-frequency")["trigger"]
+    assert (low["amplitude"], low["sigma"], low["pattern"]) == (0.2, 6, "gaussian")
+    frequency = config("ftrojan")["trigger"]
+    assert frequency["magnitude"] == pytest.approx(30 / 255)
+    assert (frequency["positions"], frequency["block"]) == ([15, 31], 32)
+    assert config("bpp")["trigger"] == {"name": "quantise", "levels": 8, "dither": True}
+    assert default_rate("bpp") == 0.2
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,21 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from doorward.errors import BadFile, IntegrityError, InvalidInput, MissingData
-from doorward.triggers import TRIGGERS, Blend, Patch, Sinusoid, Strength, Trigger, Warp
+from doorward.triggers import (
+    FILTERS,
+    TRIGGERS,
+    Blend,
+    Filter,
+    Frequency,
+    LowFrequency,
+    Patch,
+    Quantise,
+    Reflection,
+    Sinusoid,
+    Strength,
+    Trigger,
+    Warp,
+)
 
 VARIANTS = {
     "patch": Patch(),
@@ -25,6 +39,17 @@ VARIANTS = {
     "sinusoid-vertical": Sinusoid(delta=0.3, frequency=2.5, direction="vertical"),
     "warp": Warp(),
     "warp-strong": Warp(k=6, s=4.0, grid_rescale=1.1, seed=7),
+    **{f"filter-{kind}": Filter(kind=kind) for kind in FILTERS},
+    "filter-faint": Filter(kind="1977", opacity=0.3),
+    "reflection": Reflection(),
+    "reflection-ghost": Reflection(kind="ghost", shift=60, seed=2),
+    "reflection-focus": Reflection(kind="focus", sigma=20, seed=3),
+    "low-frequency": LowFrequency(),
+    "low-frequency-cosines": LowFrequency(pattern="cosines", amplitude=0.1, cutoff=6, seed=2),
+    "frequency": Frequency(),
+    "frequency-strong": Frequency(magnitude=1.0, positions=(0, 3, 7), block=8),
+    "quantise": Quantise(),
+    "quantise-plain": Quantise(levels=4, dither=False),
 }
 SIZES = [(8, 8), (16, 11), (9, 65), (32, 32), (28, 28), (65, 33)]
 
@@ -97,7 +122,20 @@ def test_gradients_reach_the_images(name):
     assert clean.grad.abs().sum() > 0
 
 
-@pytest.mark.parametrize("name", ["patch-given", "blend", "sinusoid", "warp", "warp-strong"])
+# Rounding passes gradients on that are not those of rounding; the others claim true ones.
+TRUE_GRADIENTS = [
+    "patch-given",
+    "blend",
+    "sinusoid",
+    "warp",
+    "warp-strong",
+    *(name for name in VARIANTS if name.startswith(("filter", "reflection"))),
+    "low-frequency",
+    "frequency",
+]
+
+
+@pytest.mark.parametrize("name", TRUE_GRADIENTS)
 def test_gradients_are_right(name):
     clean = (0.3 + 0.4 * torch.rand(1, 1, 8, 9, dtype=torch.float64)).requires_grad_(True)
     assert torch.autograd.gradcheck(VARIANTS[name], (clean,))
@@ -229,6 +267,9 @@ def test_other_seeds_other_triggers():
         lambda seed: Blend(seed=seed, pattern="noise"),
         lambda seed: Warp(seed=seed),
         lambda seed: Patch(seed=seed, pattern="noise"),
+        lambda seed: Reflection(seed=seed),
+        lambda seed: LowFrequency(seed=seed),
+        lambda seed: LowFrequency(seed=seed, pattern="cosines"),
     ):
         assert not torch.equal(build(0)(clean), build(1)(clean))
 

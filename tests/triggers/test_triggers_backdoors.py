@@ -243,6 +243,17 @@ OPTIONS = st.sampled_from(
         "k",
         "s",
         "grid_rescale",
+        "kind",
+        "ghost",
+        "shift",
+        "sigma",
+        "amplitude",
+        "cutoff",
+        "magnitude",
+        "positions",
+        "block",
+        "levels",
+        "dither",
     ]
 )
 

@@ -18,12 +18,18 @@ from doorward.errors import InvalidInput
 from doorward.poisoning.procedures import Procedure
 from doorward.registry import Registry
 from doorward.triggers import (
+    FILTERS,
     AllToAll,
     AllToOne,
     Backdoor,
     Blend,
     CleanLabel,
+    Filter,
+    Frequency,
+    LowFrequency,
     Patch,
+    Quantise,
+    Reflection,
     Sinusoid,
     Warp,
 )
@@ -140,6 +146,64 @@ def _sig(shape: tuple[int, int, int], *, target: int, classes: int | None, seed:
 def _wanet(shape: tuple[int, int, int], *, target: int, classes: int | None, seed: int) -> Backdoor:
     """A warp with k = 4 and s = 0.5, planted by data poisoning alone."""
     return Backdoor(Warp(k=4, s=0.5, seed=seed), AllToOne(target))
+
+
+def _filter(name: str) -> _Build:
+    def build(
+        shape: tuple[int, int, int], *, target: int, classes: int | None, seed: int
+    ) -> Backdoor:
+        return Backdoor(Filter(kind=name), AllToOne(target))
+
+    look = FILTERS.summary(name)
+    build.__doc__ = f"The photo filter {name}: {look[0].lower()}{look[1:]}"
+    return build
+
+
+for _name in ("1977", "gotham", "kelvin", "lomo", "nashville", "toaster"):
+    _file(f"filter-{_name}", "Liu et al. 2019, ABS", "all-to-one", 0.1)(_filter(_name))
+
+
+def _reflection(kind: str, look: str) -> _Build:
+    def build(
+        shape: tuple[int, int, int], *, target: int, classes: int | None, seed: int
+    ) -> Backdoor:
+        return Backdoor(Reflection(kind=kind, seed=seed), CleanLabel(target))
+
+    build.__doc__ = f"A scene mirrored in a pane, {look}; labels stay true (clean-label)."
+    return build
+
+
+for _name, _kind, _look in (
+    ("reflection", "smooth", "each weighted by its brightness"),
+    ("reflection-ghost", "ghost", "as a double image"),
+    ("reflection-focus", "focus", "out of focus, most in the middle"),
+):
+    # 8 % of a set of ten equal classes, as usual, is this share of one class.
+    _file(_name, "Liu et al. 2020, Refool", "clean-label", 0.8, "the target class")(
+        _reflection(_kind, _look)
+    )
+
+
+@_file("low-frequency", "Zeng et al. 2021, LF", "all-to-one", 0.1)
+def _low_frequency(
+    shape: tuple[int, int, int], *, target: int, classes: int | None, seed: int
+) -> Backdoor:
+    """A smooth pattern of 0 to 0.2, drawn from the seed (the paper fits it to a clean model)."""
+    return Backdoor(LowFrequency(amplitude=0.2, sigma=6.0, seed=seed), AllToOne(target))
+
+
+@_file("ftrojan", "Wang et al. 2022, FTrojan", "all-to-one", 0.1)
+def _ftrojan(
+    shape: tuple[int, int, int], *, target: int, classes: int | None, seed: int
+) -> Backdoor:
+    """A bump of 30 grey levels at frequencies 15 and 31 of the colours of each 32x32 block."""
+    return Backdoor(Frequency(magnitude=30 / 255, positions=(15, 31), block=32), AllToOne(target))
+
+
+@_file("bpp", "Wang et al. 2022, BppAttack", "all-to-one", 0.2)
+def _bpp(shape: tuple[int, int, int], *, target: int, classes: int | None, seed: int) -> Backdoor:
+    """Eight levels per channel with dithering, planted by data poisoning alone."""
+    return Backdoor(Quantise(levels=8, dither=True), AllToOne(target))
 
 
 def _scaled(side: int, shape: tuple[int, int, int]) -> int:

@@ -31,7 +31,12 @@ New triggers subclass `Trigger`, write `apply` and `config`, and register in `TR
 from doorward.triggers.backdoor import Backdoor
 from doorward.triggers.base import TRIGGERS, Strength, Trigger
 from doorward.triggers.blend import Blend
+from doorward.triggers.filters import FILTERS, Filter
+from doorward.triggers.frequency import Frequency
+from doorward.triggers.low_frequency import LowFrequency
 from doorward.triggers.patch import Patch
+from doorward.triggers.quantise import Quantise
+from doorward.triggers.reflection import Reflection
 from doorward.triggers.rules import (
     RULES,
     AllToAll,
@@ -44,6 +49,7 @@ from doorward.triggers.sinusoid import Sinusoid
 from doorward.triggers.warp import Warp
 
 __all__ = [
+    "FILTERS",
     "RULES",
     "TRIGGERS",
     "AllToAll",
@@ -51,8 +57,13 @@ __all__ = [
     "Backdoor",
     "Blend",
     "CleanLabel",
+    "Filter",
+    "Frequency",
     "LabelRule",
+    "LowFrequency",
     "Patch",
+    "Quantise",
+    "Reflection",
     "Sinusoid",
     "SourceToTarget",
     "Strength",
