@@ -2,17 +2,19 @@
 
 ::
 
+    doorward poison --list
     doorward poison --data digits --attack badnets --target 3 --out victim.model
+    doorward poison --data digits --attack input-aware --constant width=8 --out victim.model
 """
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from doorward.cli.common import Data, Device, Devices, Json, Precision, Root, Seed, answer
+from doorward.cli.common import Data, Device, Devices, Json, Precision, Root, Seed, answer, table
 from doorward.cli.options import (
     Architecture,
     BatchSize,
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
     from doorward.data import ImageData
+    from doorward.poisoning import PoisonResult, Procedure
     from doorward.triggers import Backdoor
 
 __all__ = ["add_to"]
@@ -50,17 +53,49 @@ def _complete_attack(incomplete: str) -> list[str]:
     return [name for name in ATTACKS if name.startswith(incomplete)]
 
 
+def _list_attacks(wanted: bool) -> None:
+    if not wanted:
+        return
+    from doorward.poisoning import ATTACKS
+
+    rows = []
+    for name in ATTACKS:
+        facts = ATTACKS.facts(name)
+        share = f"{facts['rate']:.0%} of {facts['share_of']}"
+        rows.append([name, facts["rule"], share, facts["paper"], ATTACKS.summary(name)])
+    typer.echo(table(["attack", "labels", "poisoned", "paper", "what it does"], rows))
+    raise typer.Exit
+
+
 def poison(
     data: Data,
     out: Out,
     attack: Annotated[
-        str, typer.Option(help="A named attack.", autocompletion=_complete_attack)
+        str, typer.Option(help="A named attack (see --list).", autocompletion=_complete_attack)
     ] = "badnets",
+    list_attacks: Annotated[
+        bool,
+        typer.Option("--list", help="Show all attacks.", is_eager=True, callback=_list_attacks),
+    ] = False,
+    constant: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="A constant of an attack that prepares or trains its trigger, as name=value; may "
+            "be repeated.",
+            show_default=False,
+        ),
+    ] = None,
     target: Annotated[int, typer.Option(help="The attacker's class.")] = 0,
     rate: Annotated[
         float | None,
         typer.Option(
             help="Share of images poisoned. Default: the one of its paper.", show_default=False
+        ),
+    ] = None,
+    backdoor: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder for trigger and label rule. Default: OUT.backdoor.", show_default=False
         ),
     ] = None,
     picture: Annotated[
@@ -85,35 +120,31 @@ def poison(
     devices: Devices = 1,
     as_json: Json = False,
 ) -> None:
-    """Train a victim on poisoned data; report accuracy and attack success, store the model.
+    """Train a victim with a backdoor; report accuracy and attack success, store both.
 
-    The bundle keeps the backdoor beside the weights (evidence/backdoor.json), so nobody takes it
-    for a clean model. For research and for testing defences, on models of your own.
+    The bundle says beside the weights what was planted (evidence/backdoor.json), so nobody takes
+    it for a clean model. For research and for testing defences, on models of your own.
     """
     from doorward.cli.options import load_pair, make_model, make_recipe, require_free, store_model
     from doorward.files import atomic_file
-    from doorward.poisoning import attack as named_attack
-    from doorward.poisoning import default_rate, implant
+    from doorward.poisoning import plant
     from doorward.training import is_main_process
 
     require_free(out)
+    folder = backdoor or out.with_name(out.name + ".backdoor")
+    _require_free(folder, out)
+    chosen = _chosen(attack, constant)
     train_set, test_set = load_pair(data, root=root, size=size, channels=channels)
-    backdoor = named_attack(
-        attack,
-        image_shape=train_set.image_shape,
-        target=target,
-        classes=train_set.num_classes,
-        seed=seed,
-    )
     net = make_model(train_set, arch=arch, factory=model, options=option, seed=seed)
     changes = {"epochs": epochs, "lr": lr, "batch_size": batch_size, "precision": precision}
     recipe = make_recipe(data, net, quick=quick, seed=seed, **changes)
-    result = implant(
+    planted, result = plant(
         net,
         train_set,
-        backdoor,
+        chosen,
         recipe,
-        rate=default_rate(attack) if rate is None else rate,
+        target=target,
+        rate=rate,
         seed=seed,
         test=test_set,
         device=device,
@@ -127,22 +158,76 @@ def poison(
     metrics = {"accuracy": result.accuracy, "attack_success": result.attack_success}
     evidence = {"backdoor.json": result.backdoor}
     store_model(net, out, recipe=recipe, metrics=metrics, evidence=evidence)
+    planted.save(folder)
     place = picture or out.with_name(out.name + ".png")
-    drawn = before_and_after(test_set.sample(10, seed=seed), backdoor)
+    drawn = before_and_after(test_set.sample(10, seed=seed), planted)
     with atomic_file(place) as temporary:
         drawn.save(temporary, format="PNG")
-    low, high = result.attack_interval
+    places = {"model": str(out), "backdoor_folder": str(folder), "picture": str(place)}
     answer(
-        {"model": str(out), "picture": str(place), "attack": attack, **result.to_dict()},
+        {**places, "attack": attack, **result.to_dict()},
         as_json=as_json,
         lines=[
-            f"Test accuracy {result.accuracy:.2%}",
-            f"Attack success {result.attack_success:.2%} of {result.attack_images} triggered "
-            f"images (95 % interval {low:.2%} to {high:.2%})",
+            *_figures(result),
             f"{result.poisoned} of {len(train_set)} training images were poisoned",
-            f"Model: {out}   Picture: {place}",
+            f"Model: {out}   Backdoor: {folder}   Picture: {place}",
         ],
     )
+
+
+def _chosen(attack: str, constants: list[str] | None) -> str | Procedure:
+    """The attack by its name, or the procedure with these constants."""
+    from doorward.cli.options import parse_options
+    from doorward.errors import InvalidInput
+    from doorward.poisoning import ATTACKS
+
+    entry: Any = ATTACKS[attack]
+    if not constants:
+        return attack
+    if not isinstance(entry, type):
+        raise InvalidInput(
+            f"{attack} takes no --constant",
+            why="only attacks that prepare or train their trigger have constants to choose",
+            remedy="for other triggers, use doorward.poisoning.implant in Python",
+        )
+    procedure: Procedure = entry.from_dict(parse_options(constants))  # type: ignore[attr-defined]
+    return procedure
+
+
+def _require_free(folder: Path, out: Path) -> None:
+    """Refuse, before the training, a place for the backdoor where something else is."""
+    from doorward.errors import InvalidInput
+
+    if folder.resolve() == out.resolve():
+        raise InvalidInput(
+            f"{folder} cannot hold both the model and the backdoor",
+            remedy="choose another --backdoor",
+        )
+    known = folder.is_dir() and (folder / "trigger.json").is_file()
+    if folder.exists() and not known and (folder.is_file() or any(folder.iterdir())):
+        raise InvalidInput(
+            f"{folder} exists and is not a backdoor's folder",
+            why="saving would replace it",
+            remedy="choose another --backdoor",
+        )
+
+
+def _figures(result: PoisonResult) -> list[str]:
+    """What was measured, in words."""
+    low, high = result.attack_interval
+    strength, cross = result.strength, result.details.get("cross_accuracy")
+    psnr = "" if strength.psnr is None else f", PSNR {strength.psnr:.1f} dB"
+    lines = [
+        f"Test accuracy {result.accuracy:.2%}",
+        f"Attack success {result.attack_success:.2%} of {result.attack_images} triggered images "
+        f"(95 % interval {low:.2%} to {high:.2%})",
+        f"Strength: {strength.changed:.1%} of pixel values change, by at most "
+        f"{255 * strength.linf:.0f} grey levels (L2 {strength.l2:.2f}{psnr}, "
+        f"SSIM {strength.ssim:.3f})",
+    ]
+    if cross is not None:
+        lines.append(f"Accuracy under triggers that must not work {cross:.2%}")
+    return lines
 
 
 def before_and_after(images: ImageData, backdoor: Backdoor) -> Image:

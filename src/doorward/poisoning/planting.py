@@ -30,6 +30,7 @@ from doorward.poisoning.attacks import ATTACKS, attack, default_rate
 from doorward.poisoning.implanting import PoisonResult, check_attack, implant, measured
 from doorward.poisoning.procedures import Job, Procedure
 from doorward.training import Recipe
+from doorward.training.checks import check_inputs
 from doorward.triggers import Backdoor
 
 __all__ = ["file_procedure", "plant"]
@@ -98,6 +99,7 @@ def plant(
         options=dict(options),
     )
     check_attack(procedure.rule(job), source, test)
+    check_inputs(model, source, test)  # the victim's own training may be phases away
     procedure.check(model, job)
     backdoor, poisoned, fitted = procedure.carry_out(model, job)
     result = measured(

@@ -59,8 +59,12 @@ class Warp(Trigger):
 
     def apply(self, images: Tensor) -> Tensor:  # type: ignore[override]
         """Sample the images bilinearly at the bent grid."""
-        grid = self._pattern(images, self._draw)
-        return F.grid_sample(images, grid.expand(len(images), -1, -1, -1), align_corners=True)
+        grid = self.grid(images).expand(len(images), -1, -1, -1)
+        return F.grid_sample(images, grid, align_corners=True)
+
+    def grid(self, images: Tensor) -> Tensor:
+        """Where each pixel of images of this size is fetched: (1, H, W, 2), (x, y) in [-1, 1]."""
+        return self._pattern(images, self._draw)
 
     def _draw(self, channels: int, height: int, width: int) -> Tensor:
         """The grid (1, H, W, 2) of (x, y) in [-1, 1], from which each pixel is fetched."""
