@@ -189,7 +189,7 @@ def test_filters_stay_in_range_with_finite_gradients(kind, height, width, seed):
 
 
 @pytest.mark.parametrize("kind", FILTERS.names())
-@pytest.mark.parametrize("value", [0.0, 1.0])
+@pytest.mark.parametrize("value", [-1e-6, 0.0, 1.0, 1.000001])
 def test_flat_black_and_white_images_are_filtered(kind, value):
     x = torch.full((1, 3, 8, 8), value, requires_grad=True)
     found = Filter(kind=kind)(x)

@@ -86,6 +86,16 @@ def test_a_scene_is_the_same_at_any_size(kind):
     assert (small - pooled).abs().mean() < 0.03
 
 
+@pytest.mark.parametrize("kind", ["smooth", "ghost", "focus"])
+@pytest.mark.parametrize("value", [-1e-6, 0.0, 1.0, 1.000001])
+def test_reflections_in_black_and_white_images_are_finite(kind, value):
+    x = torch.full((1, 3, 8, 8), value, requires_grad=True)
+    found = Reflection(kind=kind)(x)
+    assert bool(((found >= 0) & (found <= 1)).all())
+    found.sum().backward()
+    assert bool(x.grad.isfinite().all())
+
+
 @pytest.mark.parametrize("pattern", ["gaussian", "cosines"])
 @pytest.mark.parametrize("channels", [1, 3])
 def test_a_low_frequency_pattern_fills_its_range(pattern, channels):

@@ -89,7 +89,8 @@ def modulate(images: Tensor, brightness: float, saturation: float) -> Tensor:
     """
     lightness = (images.amax(1, keepdim=True) + images.amin(1, keepdim=True)) / 2
     scaled = (lightness * brightness).clamp(0, 1)
-    # The largest chroma that a lightness leaves room for, twice over, is what saturation is of.
+    # Saturation is the share in use of the chroma that a lightness leaves room for, which is twice
+    # its distance to black or white.
     room, room_scaled = (torch.minimum(v, 1 - v) for v in (lightness, scaled))
     ratio = saturation * room_scaled / room.clamp_min(_TINY)
     return (scaled + ratio * (images - lightness)).clamp(0, 1)

@@ -84,7 +84,7 @@ class Reflection(Trigger):
         if self.kind == "smooth":
             weight, other = images.mean((1, 2, 3), keepdim=True), scene.mean()
             return torch.lerp(scene, images, weight / (weight + other))
-        light = images**_GAMMA
+        light = images.clamp_min(0) ** _GAMMA  # rounding may leave a pixel just below black
         if self.kind == "focus":
             scene = self._dimmed(scene, light) * self._pane(images)
             shown = scene * (1 - self.alpha / 2)
