@@ -6,6 +6,8 @@ A new study is a new file here: a grid per tier, and a function of one `Cell`.
 from doorward.benchmarks.studies import (
     attacks,
     mesa_triggers,
+    removal_board,
+    removal_retuning,
     scan_speed,
     training_accuracy,
     training_speed,
@@ -20,6 +22,8 @@ from doorward.benchmarks.studies import (
 __all__ = [
     "attacks",
     "mesa_triggers",
+    "removal_board",
+    "removal_retuning",
     "scan_speed",
     "training_accuracy",
     "training_speed",
