@@ -434,7 +434,7 @@ def test_architectures_of_the_zoo(name, architecture, digits):
 
 
 def test_history_tells_how_triggers_do_at_other_weights(digits):
-    objective = MarkObjective(make_key(), 2, method=App(every=2))
+    objective = MarkObjective(make_key(), 2, method=App(every=2, warmup=0))
     recipe = dataclasses.replace(SHORT, max_steps=3)
     final = fit(small(), objective, digits, recipe).final
     assert 0 <= final["changed_accuracy"] <= 1

@@ -57,7 +57,7 @@ def gradient_by_hand(weight, bias, images, labels):
 def test_app_on_a_linear_model(key, batch, linear):
     """The objective's gradient is the plain one plus alpha times that at W + eps |W| G / |G|."""
     eps, alpha = 0.3, 0.5
-    objective = MarkObjective(key, 2, method=App(eps=eps, alpha=alpha, every=1))
+    objective = MarkObjective(key, 2, method=App(eps=eps, alpha=alpha, every=1, warmup=0))
     loss, scalars = objective(linear, batch)
     loss.backward()
 
@@ -174,7 +174,7 @@ def test_every_keeps_the_average(key, linear):
 
 def test_margin_on_a_linear_model(key, batch, linear):
     """The moved images are learnt, and only they."""
-    objective = MarkObjective(key, 2, method=Margin(steps=3, step_size=0.01, weight=0.1))
+    objective = MarkObjective(key, 2, method=Margin(steps=3, step_size=0.01, weight=0.1, warmup=0))
     loss, _ = objective(linear, batch)
     rows = objective.chosen(batch.step)
     images, labels = key.triggers()

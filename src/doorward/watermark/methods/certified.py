@@ -42,15 +42,16 @@ class Certified(Embedding):
         every: only every so manieth step has the second term, which then counts as many times.
 
     From the paper and its code: noise on all trainable parameters, growing in equal steps and
-    starting over, averaged gradients, triggers in the ordinary loss as well, a warm-up of 5 %. Its
-    noise (up to 1.0, in networks trained for it over 100 epochs with 2,100 passes through the
-    triggers per epoch) is out of reach of short trainings, hence a smaller default. Ours: one
+    starting over, averaged gradients, triggers in the ordinary loss as well, a warm-up (5 % of
+    the training there). Its noise (up to 1.0, in networks trained for it over 100 epochs with 2,100
+    passes through the triggers per epoch) is out of reach of short trainings, hence a smaller
+    default and a longer warm-up. Ours: one
     level per step of the one training loop, where theirs is a training of its own between epochs;
     BatchNorm statistics under noise are those of clean images, where theirs are the triggers'.
     """
 
-    exposures: ClassVar[int] = 100
-    warmup: Annotated[float, Field(ge=0, lt=1)] = 0.05
+    exposures: ClassVar[int] = 80
+    warmup: Annotated[float, Field(ge=0, lt=1)] = 0.3
     sigma: Annotated[float, Field(gt=0, le=100, allow_inf_nan=False)] = 0.05
     levels: Annotated[int, Field(ge=1, strict=True)] = 20
     samples: Annotated[int, Field(ge=1, strict=True)] = 1

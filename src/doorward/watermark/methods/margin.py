@@ -39,7 +39,8 @@ class Margin(Embedding):
     theirs are the triggers' own.
     """
 
-    exposures: ClassVar[int] = 150
+    exposures: ClassVar[int] = 100
+    warmup: Annotated[float, Field(ge=0, lt=1)] = 0.5
     steps: Annotated[int, Field(ge=1, le=1000, strict=True)] = 5
     step_size: Annotated[float, Field(gt=0, le=1)] = 1 / 255
 
