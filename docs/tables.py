@@ -29,6 +29,7 @@ from doorward.models import ARCHITECTURES
 from doorward.poisoning import ATTACKS
 from doorward.removal import REMOVALS
 from doorward.reporting import power_of_two
+from doorward.scanning import SCANNERS
 from doorward.triggers import TRIGGERS
 from doorward.watermark import EMBEDDINGS
 
@@ -102,6 +103,17 @@ def removals() -> str:
     return _table(["method", "what it does", "paper"], rows)
 
 
+def scanners() -> str:
+    """The scanners."""
+    rows = []
+    for name in SCANNERS:
+        facts = SCANNERS.facts(name)
+        rows.append(
+            [f"`{name}`", facts["finds"], facts["images"], SCANNERS.summary(name), facts["paper"]]
+        )
+    return _table(["scanner", "finds", "clean images", "how", "paper"], rows)
+
+
 def extractions() -> str:
     """The extraction attacks."""
     rows = [
@@ -166,13 +178,48 @@ def results() -> str:
     return _table(["study", "setting and method", "seeds", "mean ± standard deviation"], rows)
 
 
+def planted() -> str:
+    """Every attack on a model, as the study `attacks` measured it."""
+    result = _measured("attacks")
+    if result is None:
+        return "Not measured yet.\n"
+    lines = []
+    for group in group_rows(result.rows):
+        found = {
+            name: summarise(group.numbers(name))
+            for name in ("attack_success", "robust_accuracy", "accuracy", "cost")
+        }
+        cells = [
+            ""
+            if spread is None
+            else f"{spread.mean:.1f}"
+            if name == "cost"
+            else f"{spread.mean:.1%}"
+            for name, spread in found.items()
+        ]
+        strength = [row.strength or {} for row in group.rows]
+        visible = [
+            f"{sum(seen[name] for seen in strength) / len(strength):.3g}"
+            if all(name in seen for seen in strength)
+            else ""
+            for name in ("l2", "linf", "ssim")
+        ]
+        lines.append([f"`{group.method}`", *cells, *visible])
+    return _table(
+        [
+            "attack", "success", "robust accuracy", "accuracy", "cost (points)", "L2",
+            "largest change", "SSIM",
+        ],
+        lines,
+    )  # fmt: skip
+
+
 def survival() -> str:
     """Every attack on every kind of mark, as the study `watermark-attacks` measured them."""
-    found = [RESULTS / f"watermark-attacks-{tier}.json" for tier in ("paper", "cpu")]
-    paths = [path for path in found if path.exists()]
-    if not paths:
+    result = _measured("watermark-attacks")
+    if result is None:
         return "Not measured yet.\n"
-    rows = StudyResult.from_dict(read_json(paths[0])).rows
+    rows = result.rows
     kinds = list(dict.fromkeys(row.method for row in rows))
     lines: dict[str, dict[str, list[Row]]] = {}
     for row in rows:
@@ -187,6 +234,15 @@ def survival() -> str:
             for label, found in lines.items()
         ],
     )
+
+
+def _measured(name: str) -> StudyResult | None:
+    """The committed result of a study, in its largest tier."""
+    for tier in ("paper", "cpu"):
+        path = RESULTS / f"{name}-{tier}.json"
+        if path.exists():
+            return StudyResult.from_dict(read_json(path))
+    return None
 
 
 def _outcome(rows: list[Row], label: str) -> str:
@@ -245,6 +301,8 @@ TABLES: dict[str, Callable[[], str]] = {
     "architectures": architectures,
     "triggers": triggers,
     "attacks": attacks,
+    "planted": planted,
+    "scanners": scanners,
     "removals": removals,
     "extractions": extractions,
     "embeddings": embeddings,
