@@ -82,7 +82,7 @@ def test_a_purge_that_worked_shows_every_round_and_step() -> None:
     shown = {item.label: (item.value, item.note) for item in numbers.items}
     assert shown["Accuracy after"] == ("91.5 %", "\u22120.5 points; 1 may be lost")
     assert shown["Repairs kept"] == (1, "of 3 tried")
-    assert "squares in corners)" in of(dr.Note, section)[0].text
+    assert "squares in corners." in of(dr.Note, section)[0].text
 
 
 @pytest.mark.parametrize(

@@ -84,12 +84,12 @@ def test_an_attacked_class_is_named_and_shown() -> None:
     (scatter,) = of(dr.Scatter, section)
     assert len(scatter.groups["256 samples"]) == 256
     (note,) = of(dr.Note, section)
-    assert "squares in corners. " in note.text
+    assert note.text.endswith("What was searched: squares in corners.")
 
 
 def test_no_backdoor_is_an_answer_that_says_what_was_searched() -> None:
     section = scan_section(scanned([0.5, 0.4, 1.9, 0.1], []), {}, images())
-    assert section.summary.startswith("No backdoor found. Searched were squares in corners;")
+    assert section.summary == "No backdoor found. What was searched: squares in corners."
     (verdict,) = of(dr.Verdict, section)
     assert verdict.welcome
     assert not verdict.answer

@@ -42,8 +42,8 @@ def purge_section(
             "was trained on"
             + (", with the model's own first answers as labels" if result.labels == "model" else "")
             + ". The triggers are those that the scans recovered: what the attacker's own trigger "
-            "still does, only its owner can measure. A last scan that finds nothing says that no "
-            f"trigger of the searched kind is left ({_searched(result)})."
+            "still does, only its owner can measure. Where the last scan finds nothing, it finds "
+            f"nothing of what it searched: {_searched(result)}."
         )
     )
     return Section(title, tuple(blocks), summary=_summary(result))

@@ -133,10 +133,7 @@ def _evidence(result: ScanResult, finding: Finding) -> str:
 
 def _summary(result: ScanResult) -> str:
     if not result.accused:
-        return (
-            f"No backdoor found. Searched were {_searched(result)}; backdoors of other kinds are "
-            "not excluded."
-        )
+        return f"No backdoor found. What was searched: {_searched(result)}."
     names = [class_name(result.classes, target) for target in result.accused]
     verb = "is" if len(names) == 1 else "are"
     told = f"{', '.join(names)} {verb} attacked".replace("class", "Class", 1)
@@ -158,10 +155,12 @@ def _limits(result: ScanResult) -> Note:
         else "Accused is a class whose statistic exceeds the alarm, the scanner's own default or "
         "one given by the caller. Scans of clean models of the same kind would give a p-value."
     )
-    return Note(
-        f"What was searched: {_searched(result)}. {decided} A scan that finds nothing is evidence "
-        "about these triggers only."
-    )
+    if not result.accused:  # what was searched stands in the summary
+        return Note(
+            f"{decided} That nothing was found is evidence about the triggers that were searched, "
+            "not about others."
+        )
+    return Note(f"{decided} What was searched: {_searched(result)}.")
 
 
 def _p_value(result: ScanResult, finding: Finding) -> float | None:

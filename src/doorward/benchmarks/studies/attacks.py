@@ -32,11 +32,11 @@ def _grid(tier: str) -> Grid:
             shrinks="Three attacks on digits of 16x16 pixels, a quarter of the network's width.",
         )
     if tier == "cpu":
-        options = task("cifar10", "resnet8", width=16, epochs=5.0)
+        options = task("cifar10", "resnet8", width=16, epochs=4.0)
         return Grid(
             methods=tuple(ATTACKS),
-            settings={"cifar10, resnet8 (width 16), 5 epochs": {**options, "target": 0}},
-            shrinks="ResNet-8 at half its width and 5 epochs instead of ResNet-18 and 100, and one "
+            settings={"cifar10, resnet8 (width 16), 4 epochs": {**options, "target": 0}},
+            shrinks="ResNet-8 at half its width and 4 epochs instead of ResNet-18 and 100, and one "
             "seed: every attack is there, but those that need a long training are shown too weak.",
         )
     options = task("cifar10", "resnet18", epochs=100.0)
