@@ -13,10 +13,15 @@ One call, any scanner, any module; the given model stays as it is::
 """
 
 # Importing a scanner files it in SCANNERS.
+from doorward.scanning.ban import NeuronNoise
 from doorward.scanning.base import SCANNERS, Finding, Look, Scanner, ScanResult, scanner
+from doorward.scanning.cleanse import NeuralCleanse
 from doorward.scanning.controls import Controls
+from doorward.scanning.marginal import MaximumMargin
+from doorward.scanning.pixel import PixelInversion
 from doorward.scanning.recovered import RECOVERED, Recovered, load_recovered, save_recovered
 from doorward.scanning.running import DEFAULT, controls_from, scan
+from doorward.scanning.stamps import Perturbation, Stamp
 
 __all__ = [
     "DEFAULT",
@@ -25,9 +30,15 @@ __all__ = [
     "Controls",
     "Finding",
     "Look",
+    "MaximumMargin",
+    "NeuralCleanse",
+    "NeuronNoise",
+    "Perturbation",
+    "PixelInversion",
     "Recovered",
     "ScanResult",
     "Scanner",
+    "Stamp",
     "controls_from",
     "load_recovered",
     "save_recovered",

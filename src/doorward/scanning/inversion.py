@@ -17,16 +17,15 @@ from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from doorward.data import Batch, ImageData
-from doorward.models.layers import Behind
+from doorward.data import ImageData
+from doorward.scanning.searching import Inverse, Search, SizeWeight
 from doorward.training import Recipe
 from doorward.training.context import Context
 
 __all__ = ["Reversed", "Stamps", "anomaly_index", "invert"]
 
-FIRST_COST, UP, DOWN = 1e-3, 2.0, 2.0**1.5
+UP, DOWN = 2.0, 2.0**1.5
 
 
 class Reversed(NamedTuple):
@@ -53,7 +52,7 @@ class Reversed(NamedTuple):
         return images + masks * (patterns - images)
 
 
-class Stamps(Behind):
+class Stamps(Inverse):
     """A frozen model behind one trainable stamp per class.
 
     Args:
@@ -90,9 +89,16 @@ class Stamps(Behind):
         """(K, C, H, W) in (0, 1)."""
         return torch.tanh(self.raw_patterns) / 2 + 0.5
 
-    def stamped(self, images: Tensor) -> Tensor:
-        """All images under all stamps, (K, B, C, H, W)."""
-        return images + self.masks()[:, None] * (self.patterns()[:, None] - images)
+    def stamped(self, images: Tensor, rows: Tensor | None = None) -> Tensor:
+        """Images (B, C, H, W) under the stamps of some classes, (R, B, C, H, W)."""
+        masks, patterns = self.masks()[:, None], self.patterns()[:, None]
+        if rows is not None:
+            masks, patterns = masks[rows], patterns[rows]
+        return images + masks * (patterns - images)
+
+    def sizes(self) -> Tensor:
+        """Sum of each mask, (K,)."""
+        return self.masks().float().sum((1, 2, 3))
 
 
 def invert(
@@ -105,6 +111,7 @@ def invert(
     lr: float,
     wanted: float,
     patience: int,
+    stall: int | None = None,
 ) -> Reversed:
     """Search the smallest stamp of every class.
 
@@ -117,6 +124,8 @@ def invert(
         lr: of Adam.
         wanted: success rate that counts as enough.
         patience: epochs of success (or failure) in a row before the weight rises (or falls).
+        stall: leave a class once its weight has risen and fallen and its stamp has not shrunk by
+            1 % in so many epochs; None for never.
 
     Wang et al. (2019), Neural Cleanse: the loss, the tanh parametrisation, Adam's constants, the
     adaptive weight (from 0 to 1e-3, times 2 up, by 2^1.5 down) and the smallest successful mask as
@@ -124,7 +133,7 @@ def invert(
     """
     draw = context.generator("stamps")
     stamps = Stamps(model, clean.num_classes, clean.image_shape, draw)
-    search = _Smallest(clean.num_classes, context.device, wanted, patience)
+    search = _Smallest(clean.num_classes, context.device, wanted, patience, stall)
     recipe = Recipe(
         epochs=epochs,
         batch_size=batch_size,
@@ -140,40 +149,25 @@ def invert(
     return search.found(math.prod(clean.image_shape[1:]), stamps)
 
 
-class _Smallest:
-    """Cross-entropy plus the adaptively weighted size of each mask; keeps the best stamps."""
+class _Smallest(Search):
+    """Keeps the successful stamp with the smallest mask."""
 
-    def __init__(self, classes: int, device: torch.device, wanted: float, patience: int) -> None:
-        self.wanted, self.patience, self.epoch = wanted, patience, 0
-        self.hits, self.shown = torch.zeros(classes, device=device), 0
-        self.cost = torch.zeros(classes, device=device)
-        self.run = torch.zeros(classes, device=device)  # successes in a row; failures below zero
-        self.norms = torch.full((classes,), torch.inf, device=device)
-        self.success = torch.zeros(classes, device=device)
+    def __init__(
+        self,
+        classes: int,
+        device: torch.device,
+        wanted: float,
+        patience: int,
+        stall: int | None = None,
+    ) -> None:
+        weight = SizeWeight(classes, device, patience=patience, up=UP, down=DOWN, stall=stall)
+        super().__init__(weight, wanted)
         self.best: tuple[Tensor, Tensor] | None = None
 
-    def __call__(self, model: nn.Module, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+    def keep(self, model: nn.Module, success: Tensor, good: Tensor) -> None:
+        """Smaller successful masks, with their patterns."""
         stamps = cast(Stamps, model)
-        if batch.epoch > self.epoch:
-            self.settle(stamps)
-            self.epoch = batch.epoch
-        stamped = stamps.stamped(batch.images)
-        classes, count = stamped.shape[:2]
-        logits = model(stamped.flatten(0, 1)).float().unflatten(0, (classes, count))
-        targets = torch.arange(classes, device=logits.device)[:, None].expand(-1, count)
-        losses = F.cross_entropy(logits.flatten(0, 1), targets.flatten(), reduction="none")
-        sizes = stamps.masks().float().abs().sum((1, 2, 3))
-        loss = (losses.view(classes, count).mean(1) + self.cost * sizes).sum()
-        self.hits += (logits.detach().argmax(2) == targets).sum(1)
-        self.shown += count
-        return loss, {"success": (self.hits / self.shown).max(), "size": sizes.detach().min()}
-
-    @torch.no_grad()
-    def settle(self, model: Stamps) -> None:
-        """After an epoch: keep smaller successful stamps, adapt the weights."""
-        masks, patterns = model.masks(), model.patterns()
-        sizes, success = masks.abs().sum((1, 2, 3)), self.hits / max(self.shown, 1)
-        good = success >= self.wanted
+        masks, patterns, sizes = stamps.masks(), stamps.patterns(), stamps.sizes()
         if self.best is None:
             self.best = (masks.clone(), patterns.clone())
         better = good & (sizes < self.norms)
@@ -184,12 +178,6 @@ class _Smallest:
         )
         self.norms = torch.where(better, sizes, self.norms)
         self.success = torch.where(better, success, self.success)
-        self.run = torch.where(good, self.run.clamp_min(0) + 1, self.run.clamp_max(0) - 1)
-        up, down = self.run >= self.patience, self.run <= -self.patience
-        raised = torch.where(self.cost == 0, FIRST_COST, self.cost * UP)
-        self.cost = torch.where(up, raised, torch.where(down, self.cost / DOWN, self.cost))
-        self.run = torch.where(up | down, 0.0, self.run)
-        self.hits, self.shown = torch.zeros_like(self.hits), 0
 
     def found(self, area: int, model: Stamps) -> Reversed:
         """The best stamps; the last ones of classes that were never reached."""

@@ -135,16 +135,16 @@ def load_recovered(folder: str | os.PathLike[str]) -> Recovered:
             f"there is no file {folder / 'recovered.safetensors'}", remedy="copy the whole folder"
         ) from None
     digest = described.pop("sha256", None)
-    if digest != _digest(described, content):
-        raise IntegrityError(
-            f"the recovered triggers in {folder} were changed or damaged after they were saved",
-            why="their content does not fit their digest",
-            remedy="copy them again from their source",
-        )
     try:
+        if digest != _digest(described, content):
+            raise IntegrityError(
+                f"the recovered triggers in {folder} were changed or damaged after they were saved",
+                why="their content does not fit their digest",
+                remedy="copy them again from their source",
+            )
         recovered = RECOVERED[str(described["kind"])].from_config(described["config"])
         recovered.load_state_dict(load_tensors(content))
-    except (SafetensorError, RuntimeError, TypeError, KeyError) as error:
+    except (SafetensorError, RuntimeError, TypeError, KeyError, ValueError) as error:
         raise BadFile(
             f"the recovered triggers in {folder} cannot be built", why=str(error)
         ) from error

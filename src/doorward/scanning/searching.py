@@ -1,0 +1,218 @@
+"""Searching one trigger per class, all at once: what is minimised, and when a class is done.
+
+A search by size is a model behind triggers (`Inverse`) and an objective (`Search`) that weighs each
+trigger's size against its success, and keeps the smallest that succeeds::
+
+    search = Smallest(SizeWeight(classes, device, patience=5, up=2.0, down=2.0**1.5), wanted=0.99)
+    context.fit("invert", stamps, search, clean, recipe)
+
+All classes share one forward pass through the frozen model; classes that are done leave it.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from doorward.data import Batch
+from doorward.models.layers import Behind
+
+__all__ = ["Inverse", "Search", "SizeWeight", "smallness"]
+
+FIRST_COST = 1e-3
+PROGRESS = 0.99
+"""A size below this share of the least one so far counts as progress."""
+
+
+class Inverse(Behind, ABC):
+    """A frozen model behind one trainable trigger per class."""
+
+    @abstractmethod
+    def stamped(self, images: Tensor, rows: Tensor | None = None) -> Tensor:
+        """All images under the triggers of some classes.
+
+        Args:
+            images: (B, C, H, W) in [0, 1].
+            rows: int64 (R,), classes; None for all.
+
+        Returns:
+            (R, B, C, H, W).
+        """
+
+    @abstractmethod
+    def sizes(self) -> Tensor:
+        """(K,): what is to become small."""
+
+
+class SizeWeight:
+    """The weight of each class's trigger size: raised after successes, lowered after failures.
+
+    Wang et al. (2019), Neural Cleanse: after `patience` epochs of success in a row the weight is
+    multiplied by `up`, after as many failures divided by `down`; a weight of 0 becomes 1e-3.
+
+    Args:
+        classes: K.
+        device: of the weights.
+        patience: epochs in a row.
+        up: factor.
+        down: divisor.
+        start: first weight.
+        stall: a class is settled once its weight has gone up and down and its smallest trigger has
+            not shrunk by 1 % in so many epochs; None for never.
+
+    Attributes:
+        cost: (K,), the weights.
+        settled: bool (K,).
+
+    >>> weight = SizeWeight(1, torch.device("cpu"), patience=2, up=2.0, down=4.0)
+    >>> for good in (True, True, True, True, False, False):
+    ...     weight.update(torch.tensor([good]), torch.ones(1))
+    ...     print(f"{weight.cost.item():g}", end=" ")
+    0 0.001 0.001 0.002 0.002 0.0005
+    """
+
+    def __init__(
+        self,
+        classes: int,
+        device: torch.device,
+        *,
+        patience: int,
+        up: float,
+        down: float,
+        start: float = 0.0,
+        stall: int | None = None,
+    ) -> None:
+        self.patience, self.up, self.down, self.stall = patience, up, down, stall
+        self.cost = torch.full((classes,), start, device=device)
+        self.run = torch.zeros(classes, device=device)  # successes in a row; failures below zero
+        self.rose = torch.zeros(classes, dtype=torch.bool, device=device)
+        self.fell, self.settled = self.rose.clone(), self.rose.clone()
+        self.least = torch.full((classes,), torch.inf, device=device)
+        self.idle = torch.zeros(classes, device=device)
+
+    def update(self, good: Tensor, least: Tensor) -> None:
+        """After an epoch.
+
+        Args:
+            good: bool (K,), whether the trigger succeeded.
+            least: (K,), size of the smallest successful trigger so far; infinite for none.
+        """
+        self.run = torch.where(good, self.run.clamp_min(0) + 1, self.run.clamp_max(0) - 1)
+        up, down = self.run >= self.patience, self.run <= -self.patience
+        raised = torch.where(self.cost == 0, FIRST_COST, self.cost * self.up)
+        self.cost = torch.where(up, raised, torch.where(down, self.cost / self.down, self.cost))
+        self.run = torch.where(up | down, 0.0, self.run)
+        self.rose, self.fell = self.rose | up, self.fell | down
+        shrank = least < PROGRESS * self.least
+        self.idle = torch.where(shrank, 0.0, self.idle + 1)
+        self.least = torch.where(shrank, least, self.least)
+        if self.stall is not None:
+            stuck = (self.idle >= self.stall) & self.least.isfinite()
+            self.settled = self.settled | (stuck & self.rose & self.fell)
+
+
+class Search(ABC):
+    """Cross-entropy towards every class plus the weighted size of its trigger.
+
+    Args:
+        weight: of the sizes.
+        wanted: share of images that counts as success.
+        others_only: leave each class's own images out.
+
+    Attributes:
+        success: (K,), share of the images that the kept trigger sent to its class.
+        norms: (K,), its size; infinite for none.
+    """
+
+    def __init__(self, weight: SizeWeight, wanted: float, *, others_only: bool = False) -> None:
+        self.weight, self.wanted, self.others_only = weight, wanted, others_only
+        self.epoch = 0
+        cost = weight.cost
+        self.rows = torch.arange(len(cost), device=cost.device)
+        self.hits, self.shown = torch.zeros_like(cost), torch.zeros_like(cost)
+        self.norms, self.success = torch.full_like(cost, torch.inf), torch.zeros_like(cost)
+
+    @property
+    def cost(self) -> Tensor:
+        """(K,), the weights of the sizes."""
+        return self.weight.cost
+
+    @property
+    def least(self) -> Tensor:
+        """(K,): what has to shrink for a class to make progress."""
+        return self.norms
+
+    @abstractmethod
+    def keep(self, model: nn.Module, success: Tensor, good: Tensor) -> None:
+        """Keep successful triggers that are smaller than before, and their `norms`.
+
+        Args:
+            model: the `Inverse`; may be changed in place.
+            success: (K,), of this epoch.
+            good: bool (K,), whether that is enough; False for classes that are done.
+        """
+
+    def __call__(self, model: nn.Module, batch: Batch) -> tuple[Tensor, dict[str, Tensor | float]]:
+        """Loss over all classes that are not done."""
+        inverse = cast(Inverse, model)
+        if batch.epoch > self.epoch:
+            self.settle(inverse)
+            self.epoch = batch.epoch
+        if not len(self.rows):  # the loop goes on; its steps cost next to nothing
+            trained = [p.sum() for p in model.parameters() if p.requires_grad]
+            return 0 * torch.stack(trained).sum(), {"size": self.norms.min(), "searched": 0.0}
+        stamped = inverse.stamped(batch.images, self.rows)
+        classes, count = stamped.shape[:2]
+        logits = model(stamped.flatten(0, 1)).float().unflatten(0, (classes, count))
+        targets = self.rows[:, None].expand(-1, count)
+        losses = F.cross_entropy(logits.flatten(0, 1), targets.flatten(), reduction="none")
+        counted = torch.ones_like(logits[..., 0])
+        if self.others_only:
+            counted = (batch.labels != targets).float()
+        loss = (losses.view(classes, count) * counted).sum(1) / counted.sum(1).clamp_min(1)
+        sizes = inverse.sizes()[self.rows]
+        hits = ((logits.detach().argmax(2) == targets) * counted).sum(1)
+        self.hits.index_add_(0, self.rows, hits)
+        self.shown.index_add_(0, self.rows, counted.sum(1))
+        scalars: dict[str, Tensor | float] = {
+            "size": sizes.detach().min(),
+            "searched": float(classes),
+        }
+        return (loss + self.cost[self.rows] * sizes).sum(), scalars
+
+    @torch.no_grad()
+    def settle(self, model: nn.Module) -> None:
+        """After an epoch: keep smaller triggers, adapt the weights, see which classes are done."""
+        success = self.hits / self.shown.clamp_min(1)
+        open_ = torch.zeros_like(self.weight.settled).index_fill_(0, self.rows, True)
+        good = (success >= self.wanted) & open_
+        self.keep(model, success, good)
+        self.weight.update(good, self.least)
+        self.rows = (~self.weight.settled).nonzero().squeeze(1)
+        self.hits, self.shown = torch.zeros_like(self.hits), torch.zeros_like(self.hits)
+
+
+def smallness(sizes: Tensor, least_spread: float) -> list[float]:
+    """How far the logarithm of each class's size lies below the median, in robust deviations.
+
+    ``(median - log size) / max(1.4826 * median of |log size - median|, least_spread)``. It is the
+    anomaly index of Neural Cleanse with three changes of ours, which make it comparable between
+    models: logarithms (sizes are ratios), a sign (large classes are not suspicious), and a least
+    spread (ten sizes that happen to agree make no outlier of an eleventh that is a little less).
+
+    Args:
+        sizes: (K,), in pixels; below 1 they count as 1.
+        least_spread: of the logarithms, above 0.
+
+    >>> [round(s, 2) for s in smallness(torch.tensor([90.0, 100.0, 100.0, 110.0, 10.0]), 0.25)]
+    [0.42, 0.0, 0.0, -0.38, 9.21]
+    """
+    logs = sizes.double().clamp_min(1).log()
+    centre = logs.quantile(0.5)
+    spread = 1.4826 * (logs - centre).abs().quantile(0.5)
+    index: list[float] = ((centre - logs) / spread.clamp_min(least_spread)).tolist()
+    return index
