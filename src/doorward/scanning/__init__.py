@@ -18,6 +18,7 @@ from doorward.scanning.base import SCANNERS, Finding, Look, Scanner, ScanResult,
 from doorward.scanning.cleanse import NeuralCleanse
 from doorward.scanning.controls import Controls
 from doorward.scanning.marginal import MaximumMargin
+from doorward.scanning.mesa.reference import MesaReference
 from doorward.scanning.pixel import PixelInversion
 from doorward.scanning.recovered import RECOVERED, Recovered, load_recovered, save_recovered
 from doorward.scanning.running import DEFAULT, controls_from, scan
@@ -31,6 +32,7 @@ __all__ = [
     "Finding",
     "Look",
     "MaximumMargin",
+    "MesaReference",
     "NeuralCleanse",
     "NeuronNoise",
     "Perturbation",
