@@ -3,8 +3,8 @@
     doorward bench run scan-speed --tier cpu
 
 Both scan all classes in one process: ours, the reference, ours again, so that a machine that slows
-down slows down both. The victim's trigger goes anywhere, as the reference takes for granted, and
-both are told nothing else; the clean network of the same seed is scanned as well.
+down slows down both. The victim's trigger goes anywhere, as the reference takes for granted; only
+the reference is told its size. Where time allows, the clean network of the same seed is scanned.
 """
 
 from __future__ import annotations
@@ -49,10 +49,11 @@ def _grid(tier: str) -> Grid:
             "reference": {},
             "ours": {},
         }
-        name, seeds, shrinks = "cifar10, resnet8", 2, (
-            "ResNet-8 instead of ResNet-18, 2 seeds, 4,000 clean images instead of 8,000; planted "
-            "with 20,000 images for 5 epochs at 5 % and a rate of 5e-3 instead of all for 10 at "
-            "1 % and 1e-3. The reference does all its 620 iterations of 128 images per class."
+        name, seeds, shrinks = "cifar10, resnet8", 3, (
+            "ResNet-8 instead of ResNet-18, no clean networks, 4,000 clean images instead of "
+            "8,000; planted with 20,000 images for 5 epochs at 5 % and a rate of 5e-3 instead of "
+            "all for 10 at 1 % and 1e-3. The reference does all its 620 iterations of 128 images "
+            "per class."
         )  # fmt: skip
     else:
         options = task("cifar10", "resnet18", epochs=60.0)
@@ -67,7 +68,7 @@ def _grid(tier: str) -> Grid:
         methods=("mesa and mesa-reference, one after the other",),
         settings={
             f"{kind}; {name}": {**options, "target": 0, "kind": kind}
-            for kind in ("backdoored", "clean")
+            for kind in (("backdoored",) if tier == "cpu" else ("backdoored", "clean"))
         },
         seeds=seeds,
         shrinks=shrinks,
@@ -107,7 +108,6 @@ def scan_speed(cell: Cell) -> Outcome:
     attacked = cell.options["kind"] == "backdoored"
     model = victim.model if attacked else clean_model(cell, train).model
     truth = [int(cell.options["target"])] if attacked else []
-
     default = scanner("mesa", **cell.options["ours"])
 
     def ours() -> ScanResult:

@@ -55,8 +55,8 @@ def inject(
         ModelUnsuitable: the model does not take the images.
 
     Qiao et al. (2019), reference code: ten epochs at a rate of 1e-3, each image poisoned with
-    probability 1 %. There one place is drawn for a whole batch; here the trigger decides. The code
-    relabels target-class images, too, which changes nothing.
+    probability 1 %. There one place is drawn for a whole batch, and images of the target class are
+    stamped, too; here the trigger and the label rule decide.
     """
     if not 0 < probability <= 1:
         raise InvalidInput(f"the probability is {probability}", why="above 0, and at most 1")

@@ -3,7 +3,7 @@
     result, recovered = scan(model, clean, "mesa-reference")
     result.suspect, recovered[result.suspect].levels
 
-For use there is `mesa`, which is many times faster; this one is what it is measured against.
+For use there is `mesa`; this one is what that is measured against (study `scan-speed`).
 """
 
 from __future__ import annotations
