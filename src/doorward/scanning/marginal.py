@@ -4,7 +4,7 @@
     result.findings[3].details["margin"]
 
 >>> [round(value, 1) for value in order_statistics([9.0, 10.0, 11.0, 10.0, 40.0])]
-[0.0, 0.0, 0.0, 0.0, 300.0]
+[0.0, 0.0, 0.0, 0.0, 140.9]
 
 No data, no trigger: from random images, gradient ascent on the margin by which a class beats the
 second. The statistic of a class is minus the decimal logarithm of its p-value.
