@@ -18,6 +18,7 @@ from doorward.scanning.base import SCANNERS, Finding, Look, Scanner, ScanResult,
 from doorward.scanning.cleanse import NeuralCleanse
 from doorward.scanning.controls import Controls
 from doorward.scanning.marginal import MaximumMargin
+from doorward.scanning.mesa import Mesa, PatchDistribution
 from doorward.scanning.mesa.reference import MesaReference
 from doorward.scanning.pixel import PixelInversion
 from doorward.scanning.recovered import RECOVERED, Recovered, load_recovered, save_recovered
@@ -32,9 +33,11 @@ __all__ = [
     "Finding",
     "Look",
     "MaximumMargin",
+    "Mesa",
     "MesaReference",
     "NeuralCleanse",
     "NeuronNoise",
+    "PatchDistribution",
     "Perturbation",
     "PixelInversion",
     "Recovered",

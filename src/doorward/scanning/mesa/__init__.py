@@ -8,8 +8,10 @@ A point inverted for a class is one of very many triggers that work; unlearning 
 others. Here small generators fill the set of all of them, level by level of their success.
 """
 
-# Importing the distribution files it in RECOVERED.
+# Importing the scanner files it in SCANNERS, the distribution in RECOVERED.
 from doorward.scanning.mesa.distribution import PatchDistribution
+from doorward.scanning.mesa.entropy import knn_entropy, mixture_weights
 from doorward.scanning.mesa.generators import Generators
+from doorward.scanning.mesa.scanner import Mesa
 
-__all__ = ["Generators", "PatchDistribution"]
+__all__ = ["Generators", "Mesa", "PatchDistribution", "knn_entropy", "mixture_weights"]

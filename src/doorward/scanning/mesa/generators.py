@@ -143,15 +143,28 @@ class Generators(nn.Module):
 
     def pick(self, members: Sequence[int]) -> Generators:
         """A new stack of some of these, in this order (one may be named several times)."""
-        rows = list(members)
+        chosen = torch.tensor(list(members), device=self.weights[0].device)
+        return self._made_of(
+            len(chosen),
+            {
+                name: tensor.index_select(_axis(name), chosen)
+                for name, tensor in self.state_dict().items()
+            },
+        )
+
+    @staticmethod
+    def join(stacks: Sequence[Generators]) -> Generators:
+        """One stack of several that differ in nothing but their number of generators."""
+        states = [stack.state_dict() for stack in stacks]
+        return stacks[0]._made_of(
+            sum(stack.count for stack in stacks),
+            {name: torch.cat([s[name] for s in states], _axis(name)) for name in states[0]},
+        )
+
+    def _made_of(self, count: int, state: dict[str, Tensor]) -> Generators:
         options: Any = self.options()
-        found = Generators(len(rows), channels=self.channels, size=self.size, **options)
-        with torch.no_grad():
-            for name, tensor in found.state_dict().items():
-                source = self.state_dict()[name]
-                axis = 1 if name in ("means", "variances") else 0
-                chosen = torch.tensor(rows, device=source.device)
-                tensor.copy_(source.index_select(axis, chosen))
+        found = Generators(count, channels=self.channels, size=self.size, **options)
+        found.load_state_dict(state)
         return found.to(self.weights[0].device).train(self.training)
 
     def _normalised(self, below: Tensor, layer: int, rows: slice) -> Tensor:
@@ -169,6 +182,11 @@ class Generators(nn.Module):
         standard = (below - mean) * (variance + EPSILON).rsqrt()
         moved: Tensor = standard * self.scales[layer][rows] + self.shifts[layer][rows]
         return moved
+
+
+def _axis(name: str) -> int:
+    """Of the generators in a tensor of the stack's state."""
+    return 1 if name in ("means", "variances") else 0
 
 
 def _uniform(shape: tuple[int, ...], fan_in: int, draw: torch.Generator) -> nn.Parameter:
