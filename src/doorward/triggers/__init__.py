@@ -31,8 +31,11 @@ New triggers subclass `Trigger`, write `apply` and `config`, and register in `TR
 from doorward.triggers.backdoor import Backdoor
 from doorward.triggers.base import TRIGGERS, Strength, Trigger
 from doorward.triggers.blend import Blend
+from doorward.triggers.composite import Composite
+from doorward.triggers.corners import Corners
 from doorward.triggers.filters import FILTERS, Filter
 from doorward.triggers.frequency import Frequency
+from doorward.triggers.generated import LearntNoise, MaskedPattern
 from doorward.triggers.low_frequency import LowFrequency
 from doorward.triggers.patch import Patch
 from doorward.triggers.quantise import Quantise
@@ -46,6 +49,8 @@ from doorward.triggers.rules import (
     SourceToTarget,
 )
 from doorward.triggers.sinusoid import Sinusoid
+from doorward.triggers.steganographic import Steganographic
+from doorward.triggers.style import Style
 from doorward.triggers.warp import Warp
 
 __all__ = [
@@ -57,16 +62,22 @@ __all__ = [
     "Backdoor",
     "Blend",
     "CleanLabel",
+    "Composite",
+    "Corners",
     "Filter",
     "Frequency",
     "LabelRule",
+    "LearntNoise",
     "LowFrequency",
+    "MaskedPattern",
     "Patch",
     "Quantise",
     "Reflection",
     "Sinusoid",
     "SourceToTarget",
+    "Steganographic",
     "Strength",
+    "Style",
     "Trigger",
     "Warp",
 ]
