@@ -35,7 +35,8 @@ def test_all_parameters_exist(tier: str) -> None:
         removal(name, **changed)
     purging = numbers["purge"]
     scanner(purging["scanner"], **purging["scanner_options"])
-    removal(purging["finish"], **purging["finish_options"])
+    for name, changed in purging["finish"]:
+        removal(name, **changed)
 
 
 def test_the_board_asks_for_enough() -> None:

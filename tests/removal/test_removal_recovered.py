@@ -20,7 +20,11 @@ def test_unlearning_the_true_trigger_removes_it_and_keeps_accuracy(scene: Scene)
     found = {3: Known(3, scene.backdoor.trigger)}
     before = accuracy(scene.victim, scene.test)
     repaired, result = unlearn(
-        scene.victim, scene.clean, found, DistributionUnlearning(lr=0.02, epochs=8), seed=1
+        scene.victim,
+        scene.clean,
+        found,
+        DistributionUnlearning(lr=0.02, epochs=8, held_out=0.2),
+        seed=1,
     )
     assert attack_success(scene.victim, scene.test, scene.backdoor) > 0.9
     assert attack_success(repaired, scene.test, scene.backdoor) < 0.1
@@ -40,15 +44,16 @@ def test_unlearning_the_true_trigger_removes_it_and_keeps_accuracy(scene: Scene)
 def test_it_ends_when_nothing_improves_and_keeps_the_best_state(scene: Scene) -> None:
     """A trigger that does nothing cannot get better: the model comes back as it was."""
     nothing = {3: Known(3, nn.Identity())}  # type: ignore[arg-type]
-    method = DistributionUnlearning(lr=1e-6, epochs=30, patience=2)
+    method = DistributionUnlearning(lr=1e-6, epochs=30, patience=2, held_out=0.2)
     _, result = unlearn(scene.innocent, scene.clean, nothing, method)
     assert len(result.details["checks"]) < 30
-    assert result.details["checks"][-1]["epochs"] - result.details["epochs"] <= 2
+    # Nothing changes, so the last of equals is kept.
+    assert result.details["checks"][-1]["epochs"] == result.details["epochs"] == 2
 
 
 def test_equal_seeds_give_equal_weights(scene: Scene) -> None:
     found = {3: Known(3, scene.backdoor.trigger)}
-    method = DistributionUnlearning(epochs=1, held_out=0.0)
+    method = DistributionUnlearning(epochs=1)
     one, other, third = (
         unlearn(scene.victim, scene.clean, found, method, seed=seed)[0].state_dict()
         for seed in (1, 1, 2)
@@ -79,7 +84,6 @@ def test_what_is_unlearnt_after_a_scan(
             scanner_options={"target": 3, "sure": sure},
             targets=targets,
             epochs=1,
-            held_out=0.0,
         ),
     )
     assert result.details["targets"] == unlearnt
@@ -203,4 +207,5 @@ def test_the_papers_constants() -> None:
     assert (MESA_PAPER.stamped_share, MESA_PAPER.lr, MESA_PAPER.epochs) == (0.01, 1e-3, 10)
     assert (MESA_PAPER.momentum, MESA_PAPER.nesterov, MESA_PAPER.weight_decay) == (0.9, False, 0)
     assert (MESA_PAPER.batch_size, MESA_PAPER.batchnorm) == (128, "train")
+    assert (MESA_PAPER.schedule, MESA_PAPER.held_out) == ("constant", 0)
     assert MESA_PAPER.augment == type(MESA_PAPER.augment)()

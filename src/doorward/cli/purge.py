@@ -63,7 +63,7 @@ def purge(
         list[str] | None,
         typer.Option(
             help="A method that needs no trigger, after unlearning; may be repeated, the first "
-            "that is acceptable counts; none for none. Default: fst.",
+            "that is acceptable counts; none for none. Default: fst, then ft-sam.",
             autocompletion=_complete_method,
             show_default=False,
         ),
@@ -130,7 +130,7 @@ def purge(
         note(f"Scan {len(scans) + 1} ({verdict.scanner}, {verdict.seconds:.0f} s) found: {found}")
         scans.append((verdict, recovered))
 
-    named = finish or ["fst"]
+    named = finish or ["fst", "ft-sam"]
     purged, result = clean_up(
         suspect.model,
         clean,

@@ -55,16 +55,18 @@ class DistributionUnlearning(TunedRemoval):
             sees, as in BTI-DBF; 0 spares a forward pass.
         answer_weight: of the divergence of the answers from the given model's on the clean images;
             0 spares a forward pass.
-        held_out: share of the clean images kept back. After every `check_epochs` the model is
-            measured there, clean and under triggers that training does not see; the state with
-            the best DER is kept, and `patience` checks without a better one are the end. With 0
-            all epochs are run, and the last state is kept.
+        held_out: share of the clean images kept back. After every `check_epochs` at a constant
+            rate the model is measured there, clean and under triggers that training does not see;
+            the last state with the best DER is kept, and `patience` checks without a better one
+            are the end. With 0 all epochs are run, and the last state is kept.
         check_epochs: between two checks.
         patience: checks in a row.
 
     All other fields are those of `TunedRemoval`. The paper's constants are `MESA_PAPER`; ours stamp
-    more images and stop by themselves. How images are stamped (where, with how many distinct
-    triggers per batch) is up to the recovered distribution.
+    more images, in smaller batches, and let the rate fall. What counts is the number of steps: in
+    first trials on digits (288 clean images) 280 of them removed what 60 left, and stopping early
+    by few held-out images left more of the real trigger. How images are stamped (where, with how
+    many distinct triggers per batch) is up to the recovered distribution.
     """
 
     scanner: str = DEFAULT
@@ -73,12 +75,13 @@ class DistributionUnlearning(TunedRemoval):
         Literal["accused", "suspect"]
         | Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1)]
     ) = "accused"
-    lr: Positive = 5e-3
+    batch_size: Count = 32
     weight_decay: NonNegative = 0.0
+    schedule: Literal["constant", "onecycle", "cosine", "refit"] = "cosine"
     stamped_share: Annotated[float, Field(gt=0, le=1)] = 0.2
     feature_weight: NonNegative = 0.0
     answer_weight: NonNegative = 0.0
-    held_out: Share = 0.2
+    held_out: Share = 0.0
     check_epochs: Positive = 1.0
     patience: Count = 4
 
@@ -173,7 +176,8 @@ class DistributionUnlearning(TunedRemoval):
             span = min(self.check_epochs, self.epochs - done)
             seed = context.seed_of("unlearn", len(checks))
             objective.seed = context.seed_of("stamps", len(checks))  # steps count from 0 again
-            context.fit("unlearn", model, objective, work, self.recipe(seed, epochs=span))
+            recipe = self.recipe(seed, epochs=span, schedule="constant")
+            context.fit("unlearn", model, objective, work, recipe)
             done += span
             now = look()
             gained = der(
@@ -183,18 +187,17 @@ class DistributionUnlearning(TunedRemoval):
                 attack_after=now[1],
             )
             checks.append({"epochs": done, "accuracy": now[0], "success": now[1]})
-            if gained > best:
-                best, since, chosen = gained, 0, len(checks) - 1
+            since = 0 if gained > best else since + 1
+            if gained >= best:  # of equals the later one: it saw more triggers
+                best, chosen = gained, len(checks) - 1
                 kept = copy.deepcopy(model.state_dict())
-            else:
-                since += 1
         model.load_state_dict(kept)
         context.note(checks=checks, epochs=checks[chosen]["epochs"], held_out_der=best)
         return model
 
 
 MESA_PAPER = DistributionUnlearning(
-    epochs=10.0, lr=1e-3, weight_decay=0.0, stamped_share=0.01, held_out=0.0
+    epochs=10.0, batch_size=128, lr=1e-3, schedule="constant", stamped_share=0.01
 )
 """The constants of the authors' code: 1 % stamped, SGD at 1e-3, ten epochs, no early stop."""
 

@@ -75,7 +75,8 @@ def treat(cell: Cell, method: str, model: nn.Module, clean: ImageData) -> Treate
 
     Args:
         cell: ``cell.options["methods"]`` maps names to parameters that differ from the defaults,
-            ``cell.options["purge"]`` holds scanner, scanner_options, rounds and budget_accuracy.
+            ``cell.options["purge"]`` holds scanner, scanner_options, finish, rounds
+            and budget_accuracy.
         method: one of `METHODS`.
         model: the victim.
         clean: the defender's images.
@@ -88,7 +89,8 @@ def treat(cell: Cell, method: str, model: nn.Module, clean: ImageData) -> Treate
         return Treated(repaired, result.seconds, result.peak_memory_mib)
     numbers = dict(cell.options["purge"])
     looker = scanner(numbers.pop("scanner"), **numbers.pop("scanner_options"))
-    finish = removal(numbers.pop("finish"), **numbers.pop("finish_options"))
+    # Named without parameters, a method is fitted to the number of images.
+    finish = [removal(n, **changed) if changed else n for n, changed in numbers.pop("finish")]
     purged, told = purge(
         model,
         clean,
@@ -119,8 +121,7 @@ def _purge() -> dict[str, Any]:
     return {
         "scanner": "mesa",
         "scanner_options": {},
-        "finish": "fst",
-        "finish_options": {},
+        "finish": [["fst", {}], ["ft-sam", {}]],
         "rounds": 3,
         "budget_accuracy": 1.0,
     }
@@ -130,7 +131,7 @@ def _quick_purge() -> dict[str, Any]:
     return {
         "scanner": "pixel",
         "scanner_options": {"epochs": 4},
-        "finish_options": {"epochs": 3.0},
+        "finish": [["fst", {"epochs": 3.0}]],
         "rounds": 1,
         "budget_accuracy": 4.0,
     }

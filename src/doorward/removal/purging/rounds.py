@@ -6,6 +6,7 @@ model, rounds, ended = job.run(model, rounds=3, always_finish=False)
 
 from __future__ import annotations
 
+import copy
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -118,7 +119,8 @@ class Job:
         )
         if self.on_scan is not None:
             self.on_scan(verdict, recovered)
-        found = {k: recovered[k].to(self.device) for k in verdict.accused if k in recovered}
+        accused = [k for k in verdict.accused if k in recovered]
+        found = {k: copy.deepcopy(recovered[k]).to(self.device) for k in accused}
         self.recovered += found.values()
         return verdict, found
 

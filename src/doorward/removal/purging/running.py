@@ -7,15 +7,18 @@ model, result = purge(suspect, clean, scanner="pixel", finish=("fst", "ft-sam"),
 from __future__ import annotations
 
 import copy
+import math
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
 
 from doorward.data import ImageData
-from doorward.errors import InvalidInput
+from doorward.errors import InvalidInput, TrainingInterrupted
 from doorward.metrics import accuracy
 from doorward.randomness import derive_seed
 from doorward.records import environment
@@ -24,11 +27,15 @@ from doorward.removal.mesaunlearning import DistributionUnlearning
 from doorward.removal.purging.memory import Memory, weights_digest
 from doorward.removal.purging.results import PurgeResult
 from doorward.removal.purging.rounds import Job, OnScan
+from doorward.removal.tuning import TunedRemoval
 from doorward.scanning import DEFAULT, SCANNERS, Controls, Scanner
 from doorward.training.context import Context, Labels, usable_images
 from doorward.training.distributed import resolve_device
 
 __all__ = ["purge"]
+
+STEPS = 320
+"""Of methods that are only named; MESA's authors take 620, FST's 200."""
 
 Finish = str | Removal | Sequence[str | Removal] | None
 
@@ -39,7 +46,7 @@ def purge(
     *,
     budget_accuracy: float = 1.0,
     scanner: str | Scanner = DEFAULT,
-    finish: Finish = "fst",
+    finish: Finish = ("fst", "ft-sam"),
     rounds: int = 3,
     always_finish: bool = False,
     unlearning: DistributionUnlearning | None = None,
@@ -66,10 +73,12 @@ def purge(
         scanner: a name in `doorward.scanning.SCANNERS`, or a scanner. One that recovers no
             triggers leaves all work to `finish`.
         finish: names in `REMOVALS` or methods; of several, each is tried until one is acceptable.
-            None for none.
+            None for none. Methods that are only named train for about 320 steps in all, in small
+            batches if there are few images: with them, papers' epochs are too few steps.
         rounds: most repairs; there is one scan more.
         always_finish: finish once even where nothing is found: no scanner finds everything.
-        unlearning: constants of the unlearning; its fields about scanning do not count.
+        unlearning: constants of the unlearning; its fields about scanning do not count. None for
+            the defaults, trained as long as a named finish.
         held_out: share of the clean images that only serve to judge.
         seed: of everything random.
         device: ``"auto"``, ``"cpu"``, ``"cuda"``, ...
@@ -87,6 +96,7 @@ def purge(
         UnknownName: there is no such scanner or method.
         InvalidInput: an argument, images or labels do not fit; said before the work.
         ModelUnsuitable: the model lacks what scanner or finish need.
+        TrainingInterrupted: SIGINT or SIGTERM came; finished steps are kept if there is a folder.
         StorageFailed, BadFile, IntegrityError: the checkpoint cannot be written or read.
     """
     if not 0 <= budget_accuracy <= 100:
@@ -98,13 +108,15 @@ def purge(
             f"{rounds} rounds", why="at least one is needed", remedy="only to look, call scan"
         )
     place, looker, finishes = resolve_device(device), _scanner(scanner), _finishes(finish)
-    unlearning = DistributionUnlearning() if unlearning is None else unlearning
     clean = usable_images(model, clean, labels)
     work, held = _cut(clean, held_out, seed)
+    methods = [_fitted(entry, len(work)) for entry in finishes]
+    if unlearning is None:
+        unlearning = replace(DistributionUnlearning(), **_steps(len(work)))
     if controls is not None:
         controls.require(scanner=looker.label, recipe_digest=looker.digest())
     looker.check(model, work)
-    for method in (unlearning, *finishes):
+    for method in (unlearning, *methods):
         method.check(model, work)
     current = Context(model, seed=seed, device=place).copy_of_original()
     before = accuracy(current, held)
@@ -112,7 +124,7 @@ def purge(
         work=work,
         held=held,
         scanner=looker,
-        finishes=finishes,
+        finishes=methods,
         unlearning=unlearning,
         floor=before - budget_accuracy / 100 - 1e-9,
         seed=seed,
@@ -125,7 +137,7 @@ def purge(
                 "model": weights_digest(model),
                 "clean": clean.digest(),
                 "scanner": [looker.label, looker.to_dict()],
-                "finish": [[type(method).__name__, method.to_dict()] for method in finishes],
+                "finish": [[type(method).__name__, method.to_dict()] for method in methods],
                 "unlearning": unlearning.to_dict(),
                 "controls": None if controls is None else controls.to_dict(),
                 "always_finish": always_finish,
@@ -136,9 +148,20 @@ def purge(
         ),
         on_scan=on_scan,
     )
-    purged, entries, ended = job.run(
-        current, rounds=rounds, always_finish=always_finish and bool(finishes)
-    )
+    try:
+        purged, entries, ended = job.run(
+            current, rounds=rounds, always_finish=always_finish and bool(methods)
+        )
+    except TrainingInterrupted as error:
+        raise TrainingInterrupted(
+            "the purge was stopped",
+            why="no checkpoint folder was given, so nothing was saved"
+            if checkpoint is None
+            else f"its finished steps are kept in {checkpoint}",
+            remedy="give one next time to be able to resume"
+            if checkpoint is None
+            else "make the same call again to go on",
+        ) from error
     spent = [entry.verdict for entry in entries] + [s for entry in entries for s in entry.steps]
     result = PurgeResult(
         ended=ended,
@@ -148,7 +171,7 @@ def purge(
         success_before=job.success(current, job.recovered),
         success_after=job.success(purged, job.recovered),
         rounds=entries,
-        finish=tuple(method.name for method in finishes),
+        finish=tuple(method.name for method in methods),
         data=clean.name,
         images=len(clean),
         held_out=len(held),
@@ -188,16 +211,29 @@ def _scanner(given: str | Scanner) -> Scanner:
     return chosen
 
 
-def _finishes(given: Finish) -> list[Removal]:
-    if given is None:
-        return []
-    several = [given] if isinstance(given, str | Removal) else list(given)
-    methods = [removal(entry) if isinstance(entry, str) else entry for entry in several]
-    for method in methods:
-        if not isinstance(method, Removal):
+def _finishes(given: Finish) -> list[str | Removal]:
+    several = [] if given is None else [given] if isinstance(given, str | Removal) else list(given)
+    for entry in several:
+        if not isinstance(entry, str | Removal):
             raise InvalidInput(
-                f"a finish is {method!r:.60}",
+                f"a finish is {entry!r:.60}",
                 why="names in REMOVALS or Removals are expected",
                 remedy="see doorward.removal.REMOVALS",
             )
-    return methods
+        if isinstance(entry, str):
+            removal(entry)
+    return several
+
+
+def _fitted(given: str | Removal, images: int) -> Removal:
+    """A method that was only named trains for as many steps as the images call for."""
+    if isinstance(given, Removal):
+        return given
+    method = removal(given)
+    return replace(method, **_steps(images)) if isinstance(method, TunedRemoval) else method
+
+
+def _steps(images: int) -> dict[str, Any]:
+    """Batches of 16 to 128, 16 or more of them an epoch, and about `STEPS` in all."""
+    batch_size = min(128, max(16, images // 16))
+    return {"batch_size": batch_size, "epochs": max(4.0, STEPS / math.ceil(images / batch_size))}
