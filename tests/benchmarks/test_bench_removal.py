@@ -47,6 +47,7 @@ def test_the_board_asks_for_enough() -> None:
     assert {options["share"] for options in grid.settings.values()} == {0.05, 0.01}
 
 
+@pytest.mark.slow
 def test_removal_board(tmp_path) -> None:
     rows = measure("removal-board", tmp_path)
     assert set(rows) == set(METHODS)

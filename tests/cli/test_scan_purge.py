@@ -195,11 +195,11 @@ def test_a_purge_says_whether_the_model_is_clean(models, biased, doorward):
     assert read_card(out).metrics["held_out_accuracy"] == told["accuracy_after"]
     # Nothing that this scanner accuses of goes away by unlearning a white corner.
     call = [*CALL, *QUIET, "--out", out, "--budget-accuracy", 100, "--report", models / "p.html"]
-    told = doorward("purge", models / "suspicious.model", *call, code=1)
-    assert told["ended"] in ("rounds", "stuck")
-    assert told["rounds"][0]["verdict"]["accused"] == [3]
-    assert "<h1" in (models / "p.html").read_text()
     said = doorward("purge", models / "suspicious.model", *call, code=1, parse=False)
+    kept = PurgeResult.from_dict(json.loads(read_evidence(out, "purge.json")))
+    assert kept.ended in ("rounds", "stuck")
+    assert kept.rounds[0].verdict.accused == [3]
+    assert "<h1" in (models / "p.html").read_text()
     assert "Class 3 is still attacked" in said.stdout
     assert "unlearn: " in said.stdout
     assert "found: 3" in said.stderr
