@@ -19,7 +19,7 @@ from doorward.scanning.mesa.schedule import contrast
 
 HOOK = torch.tensor([[1.0, 1, 0], [0, 1, 0], [0, 1, 1]])
 QUICK: dict[str, Any] = {
-    "sizes": (3,), "rules": ("anywhere",), "look_steps": 25, "rounds": 2, "steps": 30,
+    "sizes": (3,), "rules": ("anywhere",), "look_steps": 40, "rounds": 2, "steps": 30,
     "images": 8, "restarts": 1, "levels": (0.5, 0.9),
 }  # fmt: skip
 
@@ -54,14 +54,14 @@ class Template(nn.Module):
         if self.place is not None:
             fit, enough = fits[:, 0, self.place[0], self.place[1]], 2.0
         else:
-            fit, enough = torch.logsumexp(3 * fits.flatten(1), 1) / 3, 3.5
-        boost = 15 * F.softplus(fit - enough)
+            fit, enough = torch.logsumexp(5 * fits.flatten(1), 1) / 5, 2.8
+        boost = 40 * images.shape[1] * F.softplus(fit - enough)
         return logits + boost[:, None] * F.one_hot(torch.tensor(self.target), logits.shape[1])
 
 
 @pytest.fixture(scope="module")
 def clean() -> ImageData:
-    return load("digits").sample(240, seed=0).resized(12)
+    return load("digits").sample(240, seed=0).resized(20)
 
 
 def hooked(images: Tensor, row: int, column: int) -> Tensor:
@@ -72,10 +72,10 @@ def hooked(images: Tensor, row: int, column: int) -> Tensor:
 
 def test_the_planted_models_are_what_they_are_meant_to_be(clean: ImageData) -> None:
     images = clean.pixels()
-    for place in (None, (9, 9)):
+    for place in (None, (17, 17)):
         model = Template(clean, 3, place)
-        assert accuracy(model, clean) > 0.7
-        assert float((model(hooked(images, 9, 9)).argmax(1) == 3).float().mean()) > 0.95
+        assert accuracy(model, clean) > 0.6
+        assert float((model(hooked(images, 17, 17)).argmax(1) == 3).float().mean()) > 0.95
         away = float((model(hooked(images, 0, 5)).argmax(1) == 3).float().mean())
         assert away > 0.95 if place is None else away < 0.3
 
@@ -110,8 +110,8 @@ def test_a_clean_model_is_not_accused(clean: ImageData) -> None:
 
 
 def test_a_trigger_that_works_in_a_corner_only_is_found_there(clean: ImageData) -> None:
-    model = Template(clean, 5, (9, 9))
-    quick = QUICK | {"rules": ("anywhere", "fixed"), "look_steps": 40}
+    model = Template(clean, 5, (17, 17))
+    quick = QUICK | {"rules": ("anywhere", "fixed")}
     result, recovered = scan(model, clean, Mesa(**quick), device="cpu")
     assert result.accused == [5]
     details = result.finding(5).details
@@ -122,8 +122,8 @@ def test_a_trigger_that_works_in_a_corner_only_is_found_there(clean: ImageData) 
 
 
 def test_the_smallest_size_that_works_is_reported(clean: ImageData) -> None:
-    quick = QUICK | {"sizes": (2, 3, 5), "rules": ("fixed",), "look_steps": 40}
-    result, recovered = scan(Template(clean, 5, (9, 9)), clean, Mesa(**quick), device="cpu")
+    quick = QUICK | {"sizes": (2, 3, 5), "rules": ("fixed",)}
+    result, recovered = scan(Template(clean, 5, (17, 17)), clean, Mesa(**quick), device="cpu")
     assert result.accused == [5]
     table = result.finding(5).details["success"]["fixed"]
     assert set(table) == {"2", "3", "5"}
@@ -200,7 +200,7 @@ def test_contrast_compares_odds_with_the_median_of_the_others() -> None:
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"sizes": (7,)}, "too large"),
+        ({"sizes": (3, 11)}, "too large"),
         ({"rules": ("fixed", "fixed")}, "name one twice"),
         ({"levels": (0.9, 0.9)}, "name one twice"),
     ],

@@ -29,6 +29,10 @@ __all__ = ["Places", "Plan", "Pressed", "Rule", "coarse_grid", "foreign_rows", "
 
 Rule = Literal["anywhere", "fixed"]
 
+EXPLORED = 0.15
+"""Share of the images with fixed patches that go to any place, lest a place be forgotten that was
+bad for the first patches only."""
+
 NEAR = 0.5
 """Nats by which the loss at a place may exceed the least one's for the place to count as good."""
 
@@ -166,7 +170,7 @@ class Places:
 
     def draw(
         self, each: int, shape: tuple[int, int], draw: torch.Generator, *, settled: bool = False
-    ) -> tuple[Tensor, Tensor]:
+    ) -> tuple[Tensor, Tensor, Tensor]:
         """Where patches go.
 
         Args:
@@ -176,18 +180,21 @@ class Places:
             settled: take only the best place of fixed triggers.
 
         Returns:
-            First rows and columns (M, b, 2), and the numbers (M, b) of the places, int64.
+            First rows and columns (M, b, 2) and numbers (M, b) of the places, int64; and which
+            places (M, b) were taken for no other reason than to know how they do now.
         """
-        uniform = torch.rand(2, len(self.sizes), each, generator=draw).to(self.loss.device)
+        uniform = torch.rand(3, len(self.sizes), each, generator=draw).to(self.loss.device)
         free = torch.tensor(shape, device=self.loss.device) - self.sizes[:, None]  # (M, 2)
-        loose = (uniform.permute(1, 2, 0) * (free + 1)[:, None]).floor()
+        loose = (uniform[:2].permute(1, 2, 0) * (free + 1)[:, None]).floor()
         odds = self.odds()
         # A uniform number's place among the cumulated odds; the last is 1 but for rounding.
         number = torch.searchsorted(odds.cumsum(1), uniform[0]).clamp_max(odds.shape[1] - 1)
+        trying = (uniform[2] < EXPLORED) & self.fixed[:, None]
+        number = torch.where(trying, (uniform[1] * odds.shape[1]).long(), number)
         if settled:
-            number = odds.argmax(1, keepdim=True).expand(-1, each)
+            number, trying = odds.argmax(1, keepdim=True).expand(-1, each), trying & False
         tight = (self.grid[number] * free[:, None]).round()
-        return torch.where(self.fixed[:, None, None], tight, loose).long(), number
+        return torch.where(self.fixed[:, None, None], tight, loose).long(), number, trying
 
     def learn(self, number: Tensor, losses: Tensor) -> None:
         """Note the losses (M, b) of images with the patch at these places (M, b)."""

@@ -141,7 +141,7 @@ class Staircase:
             spread, aside = self._spread(hunt, noise, patches, draw)
         rows, usable = foreign_rows(batch.labels, self.targets, self.images, draw)
         height, width = batch.images.shape[2:]
-        corners, number = self.places.draw(self.images, (height, width), draw)
+        corners, number, trying = self.places.draw(self.images, (height, width), draw)
         shown = patches.detach()
         if self.jitter:
             shades = torch.randn(shown.shape, generator=draw).to(device)
@@ -157,11 +157,13 @@ class Staircase:
             slope=True,
         )
         self.places.learn(number, done.hinge)
-        hinge = done.hinge.mean(1) * usable
+        counted = (~trying).float() / (~trying).sum(1, keepdim=True).clamp_min(1)
+        share = counted * usable[:, None]
+        hinge = (done.hinge * share).sum(1)
         # The classifier's gradient is known already; this passes it on to the generators.
-        pull = (patches * done.slope * usable[:, None, None, None, None]).sum() / self.images
+        pull = (patches * done.slope * share[..., None, None, None]).sum()
         loss = hinge.sum() - (self.multiplier.alpha * spread).sum() + pull - pull.detach() + aside
-        self.multiplier.learn((done.chance >= self.levels).float().mean(1))
+        self.multiplier.learn(((done.chance >= self.levels) * counted).sum(1))
         return loss, {"hinge": hinge.mean(), "hit": done.hit.float().mean()}
 
     def _spread(

@@ -147,7 +147,7 @@ class Workshop:
         patches = generators(generators.noise(images, draw))
         rows, usable = foreign_rows(self.seen_labels, targets, images, draw)
         height, width = self.seen.shape[2:]
-        corners, _ = places.draw(images, (height, width), draw, settled=True)
+        corners, _, _ = places.draw(images, (height, width), draw, settled=True)
         done = press(
             self.model,
             self.seen,
