@@ -12,6 +12,7 @@ from PIL import Image
 
 import doorward.reporting as dr
 from doorward.errors import InvalidInput, StorageFailed
+from doorward.reporting.charts import draw
 
 EVIL = [
     "<script>alert(1)</script>",
@@ -176,6 +177,22 @@ def test_charts_take_their_colours_from_the_page() -> None:
     assert "var(--series-1)" in svg
     assert "currentColor" in svg
     assert not re.search(r"#0[1-3]0[1-3][0-9a-f]{2}", svg), "no placeholder colour is left"
+
+
+@pytest.mark.parametrize("values", [[0.0, 0.0], [1.0, -2.0], [9.0, 1.0], [float("nan"), 1.0]])
+@pytest.mark.parametrize("line", [3.5, 0.0, -4.0])
+def test_the_line_of_a_bar_chart_is_always_to_be_seen(values: list[float], line: float) -> None:
+    bars = dr.Bars(dict(zip("ab", values, strict=True)), line=line, line_label="alarm")
+    svg = draw(bars, prefix="c")
+    assert ">alarm<" in svg  # matplotlib leaves out words about a point outside of its axes
+    left, top, wide, high = map(float, re.findall(r'viewBox="([^"]+)"', svg)[0].split())
+    dashed = re.search(
+        r'd="M ([\d.]+) ([\d.]+) L ([\d.]+) [^"]*"[^>]*dasharray', svg.replace("\n", "")
+    )
+    assert dashed is not None
+    assert left <= float(dashed[1]) <= left + wide
+    assert float(dashed[1]) == float(dashed[3])
+    assert top <= float(dashed[2]) <= top + high
 
 
 @pytest.mark.parametrize(

@@ -116,10 +116,11 @@ def _bars(axes: Axes, block: Bars, width: float) -> None:
         axes.barh([index], [value], height=0.62, color=colour, alpha=1.0 if above else 0.55)
         words = format_value(value, digits=3) + (f" {printable(block.mark)}" if above else "")
         _beside(axes, words, max(value, 0.0), index, weight="bold" if above else "normal")
+    reach = [0.0, *block.values.values(), *([] if block.line is None else [1.1 * block.line])]
+    low, high = min(filter(is_drawable, reach)), max(filter(is_drawable, reach))
     # Room for the numbers at the ends of the bars: inches, so a larger share on a phone.
-    low, high = axes.get_xlim()
     room = (1.25 if block.marked else 0.45) / (width - 0.7)
-    axes.set_xlim(low, low + (high - low) / (1 - room))
+    axes.set_xlim(low, low + (high - low or 1.0) / (1 - room))
     _lines_of_labels(axes, list(block.values), block.x, width)
     if block.line is not None and is_drawable(block.line):
         axes.axvline(block.line, color=INK, linewidth=1.2, dashes=(4, 3))

@@ -191,6 +191,17 @@ def _cut(result: ScanResult) -> str:
     return f" (the {_MOST_CLASSES} most suspicious of {len(result.findings)})" if left > 0 else ""
 
 
+def _deviations(score: float) -> str:
+    """A robust z; where hardly any class differs from the median, it has no bounds.
+
+    >>> _deviations(2.345), _deviations(1e6), _deviations(-1e6)
+    ('2.3', '> 999', '< -999')
+    """
+    if abs(score) < 999.5:
+        return f"{score:.1f}"
+    return "> 999" if score > 0 else "< -999"
+
+
 def _table(result: ScanResult, shown: list[Finding]) -> Table:
     scores = dict(zip((f.target for f in result.findings), result.robust_z, strict=True))
     tried = any(finding.attack_success is not None for finding in shown)
@@ -202,7 +213,7 @@ def _table(result: ScanResult, shown: list[Finding]) -> Table:
         row: list[object] = [
             _label(result, finding.target),
             format_value(finding.statistic, digits=3),
-            f"{scores[finding.target]:.1f}",
+            _deviations(scores[finding.target]),
         ]
         if result.p_values is not None:
             row.append(f"{_p_value(result, finding):.3f}")
