@@ -30,6 +30,7 @@ def test_the_commands_of_the_design_exist():
         "scan", "purge", "remove",
         "data list", "data fetch", "data show", "keys new", "keys show",
         "watermark keygen", "watermark embed", "watermark claim", "watermark verify",
+        "watermark verify-blended",
         "watermark check-transcript",
         "watermark paper keygen", "watermark paper mark", "watermark paper verify",
         "watermark challenge", "watermark cut-and-choose", "watermark disclose",
