@@ -31,6 +31,7 @@ from doorward.triggers import (
     Style,
     Trigger,
     Warp,
+    Waves,
 )
 
 VARIANTS = {
@@ -65,6 +66,8 @@ VARIANTS = {
     "composite": Composite(bank=torch.arange(256).view(4, 1, 8, 8).to(torch.uint8)),
     "steganographic": Steganographic(bits=8, width=4),
     "steganographic-grey": Steganographic(bits=3, width=4, channels=1, budget=0.1, seed=2),
+    "waves": Waves(),
+    "waves-both": Waves(across=1, down=3, amplitude=0.2),
     "style": Style(width=4),
     "style-grey": Style(alpha=1.0, width=4, depth=1, channels=1, seed=2),
 }
@@ -152,6 +155,7 @@ TRUE_GRADIENTS = [
     "frequency",
     "corners",
     "composite",
+    "waves",
 ]
 
 

@@ -52,6 +52,7 @@ from doorward.triggers.sinusoid import Sinusoid
 from doorward.triggers.steganographic import Steganographic
 from doorward.triggers.style import Style
 from doorward.triggers.warp import Warp
+from doorward.triggers.waves import Waves
 
 __all__ = [
     "FILTERS",
@@ -80,4 +81,5 @@ __all__ = [
     "Style",
     "Trigger",
     "Warp",
+    "Waves",
 ]
