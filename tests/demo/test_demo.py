@@ -29,13 +29,19 @@ def outcome(place):
 def test_summary_has_the_agreed_form(outcome, place):
     summary = json.loads((place / "summary.json").read_text())
     assert summary == outcome.summary
-    assert set(summary) == {"seconds", "train", "watermark", "poisoning"}
+    assert set(summary) == {
+        "seconds", "train", "watermark", "poisoning", "scanning", "removal",
+    }  # fmt: skip
     assert set(summary["train"]) == {"accuracy"}
     assert set(summary["watermark"]) == {
         "accuracy", "p_value", "independent_verified", "wrong_key_verified", "tampered_rejected",
         "after_fine_tuning_p_value", "traced_buyer_correct",
     }  # fmt: skip
     assert set(summary["poisoning"]) == {"accuracy", "attack_success"}
+    assert set(summary["scanning"]) == {"attacked_class_found", "clean_model_accused", "seconds"}
+    assert set(summary["removal"]) == {
+        "accuracy_before", "accuracy_after", "attack_success_before", "attack_success_after",
+    }  # fmt: skip
 
 
 def test_what_does_not_depend_on_training_holds_even_in_a_quick_run(outcome):
@@ -62,7 +68,7 @@ def test_what_it_leaves_behind_can_be_used(outcome, place):
     assert set(check_folder(place / "marked.model", public)) == {
         "model.json", "model.safetensors",
     }  # fmt: skip
-    for name in ("clean.model", "marked.model", "poisoned.model"):
+    for name in ("clean.model", "marked.model", "poisoned.model", "purged.model"):
         assert load_model(place / name).num_classes == 10
 
 
@@ -77,7 +83,10 @@ def test_secrets_are_private_and_not_in_the_report(outcome, place):
 
 def test_the_report_tells_every_chapter_and_loads_nothing(outcome, place):
     page = (place / "index.html").read_text()
-    for heading in ("A plain model", "Whose model is it?", "Is it the file", "backdoor", "repeat"):
+    for heading in (
+        "A plain model", "Whose model is it?", "Is it the file", "A backdoor that somebody else",
+        "Does somebody else", "Can it be taken out?", "repeat",
+    ):  # fmt: skip
         assert heading in page
     assert "<script" not in page
     assert 'src="http' not in page
@@ -115,3 +124,9 @@ def test_the_real_demonstration_keeps_its_promises(tmp_path):
     assert outcome.summary["train"]["accuracy"] >= 0.98
     assert outcome.summary["watermark"]["p_value"] <= 2.0**-64
     assert outcome.summary["poisoning"]["attack_success"] >= 0.9
+    scanned, purged = outcome.summary["scanning"], outcome.summary["removal"]
+    assert scanned["attacked_class_found"] is True
+    assert scanned["clean_model_accused"] is False
+    assert purged["attack_success_before"] == outcome.summary["poisoning"]["attack_success"]
+    assert purged["attack_success_after"] <= 0.05
+    assert purged["accuracy_after"] >= purged["accuracy_before"] - 0.02

@@ -2,7 +2,7 @@
 
 ::
 
-    part = tell(story)      # poisoned.model
+    part = tell(story)      # leaves story.shelf["poisoned"] and ["backdoor"], and poisoned.model
 """
 
 from __future__ import annotations
@@ -46,6 +46,7 @@ def tell(story: Story) -> Part:
         metrics={"accuracy": result.accuracy, "attack_success": result.attack_success},
         evidence={"backdoor.json": result.backdoor},
     )
+    story.shelf |= {"poisoned": model, "backdoor": backdoor}
     return Part(
         key="poisoning",
         summary={"accuracy": result.accuracy, "attack_success": result.attack_success},
@@ -93,11 +94,9 @@ def _section(story: Story, backdoor: Backdoor, result: PoisonResult) -> Section:
             *training_curves(result.fit.history),
             Note(
                 _suspicion(result.accuracy, story.shelf["clean_accuracy"])
-                + " The systems that find and remove such "
-                "backdoors are not part of Doorward yet; this victim is what they will be tested "
-                "on."
+                + " In the next chapters somebody receives this model who knows nothing of the "
+                "attack."
             ),
         ),
-        summary="What Doorward's defences are for: a victim with a known backdoor, and what the "
-        "backdoor does.",
+        summary="What defences are for: a victim with a known backdoor, and what it does.",
     )  # fmt: skip

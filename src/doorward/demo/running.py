@@ -21,7 +21,7 @@ from typing import Any
 import torch
 
 from doorward.data import load
-from doorward.demo import endurance, ownership, plain, poisoning, signing
+from doorward.demo import endurance, ownership, plain, poisoning, removal, scanning, signing
 from doorward.demo.story import Chapter, Part, Story, demo_recipe
 from doorward.errors import InvalidInput
 from doorward.files import atomic_folder, write_json, write_text
@@ -48,6 +48,8 @@ CHAPTERS: tuple[tuple[str, Chapter], ...] = (
     ("Attacking the mark, and tracing a leaked copy", endurance.tell),
     ("Signing the model, and checking the signature", signing.tell),
     ("Planting a backdoor, as an attacker would", poisoning.tell),
+    ("Scanning for backdoors, knowing nothing of them", scanning.tell),
+    ("Taking the backdoor out", removal.tell),
 )
 """Title and function of every chapter, in order; later ones may use what earlier ones left."""
 
@@ -154,6 +156,7 @@ def _begin(
         seed=seed,
         device=device,
         options={"width": 4} if quick else {},
+        quick=quick,
         say=say,
     )
 
@@ -162,7 +165,8 @@ def _report(parts: list[Part], summary: dict[str, Any], story: Story, *, quick: 
     report = Report(
         "The life of a model",
         "A small image classifier is trained, marked as its owner's, proven to be theirs, signed, "
-        "and attacked. Everything on this page was computed just now, on this machine.",
+        "attacked, scanned and repaired. Everything on this page was computed just now, on this "
+        "machine.",
     )
     if quick:
         report.section(
@@ -176,7 +180,7 @@ def _report(parts: list[Part], summary: dict[str, Any], story: Story, *, quick: 
 
 
 def _short(summary: dict[str, Any], parts: list[Part]) -> list[Any]:
-    marked, poisoned = summary["watermark"], summary["poisoning"]
+    marked, repaired = summary["watermark"], summary["removal"]
     verdicts = [
         Verdict(promise[0].upper() + promise[1:] + "?", kept)
         for part in parts
@@ -187,10 +191,11 @@ def _short(summary: dict[str, Any], parts: list[Part]) -> list[Any]:
             Number("Accuracy of the plain model", percent(summary["train"]["accuracy"])),
             Number("Accuracy of the marked model", percent(marked["accuracy"])),
             Number("So good a proof by chance", _chance(marked["p_value"])),
-            Number("Success of the planted attack", percent(poisoned["attack_success"])),
+            Number("Success of the planted attack", percent(repaired["attack_success_before"]),
+                   f"after the purge {percent(repaired['attack_success_after'])}"),
         ),
         *verdicts,
-    ]
+    ]  # fmt: skip
 
 
 def _chance(p_value: float) -> str:
@@ -209,6 +214,8 @@ def _repeat(story: Story, summary: dict[str, Any]) -> Section:
             f"doorward watermark verify {shown}/claim.json {shown}/marked.model \\",
             f"    --key {shown}/mark.key --public {shown}/owner.pub.json {quiet}",
             f"doorward check {shown}/marked.model --public {shown}/owner.pub.json",
+            f"doorward scan {shown}/poisoned.model --data digits",
+            f"doorward purge {shown}/poisoned.model --data digits --out clean.model",
         )
     )
     return Section(

@@ -38,6 +38,7 @@ class Story:
         seed: of everything but keys.
         device: where to compute.
         options: of the architecture; small in quick demonstrations.
+        quick: whether everything is hurried, and nothing is proven.
         say: tells the user what is going on.
         passphrase: seals the keys of the demonstration; its file lies beside them.
         shelf: what earlier chapters leave for later ones, such as the clean model.
@@ -52,6 +53,7 @@ class Story:
     seed: int = 0
     device: str = "auto"
     options: dict[str, Any] = field(default_factory=dict)
+    quick: bool = False
     say: Callable[[str], None] = lambda _text: None
     shelf: dict[str, Any] = field(default_factory=dict)
 
