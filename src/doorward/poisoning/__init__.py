@@ -28,21 +28,37 @@ Attacks exist here to test defences.
 
 from doorward.poisoning.attacks import ATTACKS, attack, default_rate
 from doorward.poisoning.implanting import PoisonResult, implant
+from doorward.poisoning.joint import InputAware, Lira, WarpNoise
 from doorward.poisoning.planting import file_procedure, plant
 from doorward.poisoning.poisoned import PoisonedData, poison
+from doorward.poisoning.prepared import (
+    HiddenCode,
+    LabelConsistent,
+    MixedClasses,
+    Sunrise,
+    prepare,
+)
 from doorward.poisoning.procedures import Job, Planted, Procedure
 
 __all__ = [
     "ATTACKS",
+    "HiddenCode",
+    "InputAware",
     "Job",
+    "LabelConsistent",
+    "Lira",
+    "MixedClasses",
     "Planted",
     "PoisonResult",
     "PoisonedData",
     "Procedure",
+    "Sunrise",
+    "WarpNoise",
     "attack",
     "default_rate",
     "file_procedure",
     "implant",
     "plant",
     "poison",
+    "prepare",
 ]
