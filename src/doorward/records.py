@@ -31,18 +31,37 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Annotated, Any, Literal, Self
 
 import torch
-from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic import BeforeValidator, ConfigDict, TypeAdapter, ValidationError
 
 from doorward.errors import InvalidInput
 from doorward.files import canonical_json
 
-__all__ = ["STRICT", "Meter", "Record", "cpu_has_bf16", "environment", "measure", "why_invalid"]
+__all__ = [
+    "STRICT",
+    "Meter",
+    "Record",
+    "Version1",
+    "cpu_has_bf16",
+    "environment",
+    "measure",
+    "why_invalid",
+]
 
 STRICT = ConfigDict(extra="forbid", arbitrary_types_allowed=False)
 """Configuration of every record: unknown fields are errors."""
+
+
+def _a_number(value: object) -> object:
+    if type(value) is not int:  # True and 1.0 equal 1, but are not how we write it
+        raise ValueError("a whole number is expected")
+    return value
+
+
+Version1 = Annotated[Literal[1], BeforeValidator(_a_number)]
+"""The number of a file format's first version: 1, and not what merely equals it."""
 
 
 class Record:

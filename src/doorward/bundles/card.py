@@ -28,7 +28,7 @@ from pydantic.dataclasses import dataclass
 from doorward.bundles.documents import canonical, read_object
 from doorward.bundles.weights import refuse_pickle
 from doorward.errors import BadFile, InvalidInput, MissingData
-from doorward.records import STRICT, Record
+from doorward.records import STRICT, Record, Version1
 
 __all__ = ["CARD", "EVIDENCE", "WEIGHTS", "ModelCard", "evidence_bytes", "read_card"]
 
@@ -82,7 +82,7 @@ class ModelCard(Record):
     """
 
     format: Literal["doorward-model"] = "doorward-model"
-    version: Literal[1] = 1
+    version: Version1 = 1
     architecture: Annotated[str, Field(min_length=1, max_length=100)] | None = None
     factory: Annotated[str, Field(pattern=_FACTORY, max_length=500)] | None = None
     options: Annotated[

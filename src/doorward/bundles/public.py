@@ -25,7 +25,7 @@ from pydantic.dataclasses import dataclass
 from doorward.bundles.documents import Moment, Name, canonical, read_object
 from doorward.errors import BadFile, IntegrityError, InvalidInput
 from doorward.files import write_json, write_text
-from doorward.records import STRICT, Record
+from doorward.records import STRICT, Record, Version1
 
 __all__ = ["CERTIFICATE", "PublicIdentity", "fingerprint", "tagged"]
 
@@ -47,7 +47,7 @@ class PublicIdentity(Record):
     """
 
     format: Literal["doorward-identity"] = "doorward-identity"
-    version: Literal[1] = 1
+    version: Version1 = 1
     name: Name
     fingerprint: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
     ed25519: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]

@@ -32,7 +32,7 @@ from doorward.bundles.documents import canonical, parse_object, read_limited, re
 from doorward.errors import BadFile, InvalidInput, KeyRefused
 from doorward.files import write_json
 from doorward.randomness import Secret
-from doorward.records import STRICT, Record
+from doorward.records import STRICT, Record, Version1
 
 __all__ = ["Envelope", "read_passphrase", "seal", "seal_file", "unseal", "unseal_file"]
 
@@ -44,7 +44,7 @@ class Envelope(Record):
     """The sealed form of a secret, as it stands in a JSON file."""
 
     format: Literal["doorward-sealed"] = "doorward-sealed"
-    version: Literal[1] = 1
+    version: Version1 = 1
     purpose: Annotated[str, Field(min_length=1, max_length=100)]
     public: dict[str, Any]
     kdf: Literal["scrypt"] = "scrypt"

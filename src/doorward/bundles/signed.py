@@ -28,7 +28,7 @@ from doorward.bundles.documents import Moment, canonical, parse_object, read_obj
 from doorward.bundles.identity import Identity, PublicIdentity
 from doorward.errors import BadFile, IntegrityError, InvalidInput
 from doorward.files import write_json
-from doorward.records import STRICT, Record
+from doorward.records import STRICT, Record, Version1
 
 __all__ = ["SignedDocument", "check_document", "read_document", "sign_document", "write_document"]
 
@@ -38,7 +38,7 @@ class SignedDocument(Record):
     """What a signed document consists of."""
 
     format: Literal["doorward-signed"] = "doorward-signed"
-    version: Literal[1] = 1
+    version: Version1 = 1
     purpose: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._/-]{0,99}$")]
     created: Moment
     signer: PublicIdentity

@@ -25,7 +25,7 @@ from torch import Tensor
 from doorward.errors import InvalidInput
 from doorward.files import canonical_json
 from doorward.randomness import Secret
-from doorward.records import STRICT, Record
+from doorward.records import STRICT, Record, Version1
 from doorward.watermark.patterns import (
     DEFAULT_GENERATOR,
     GENERATORS,
@@ -65,7 +65,7 @@ class KeyParameters(Record):
     """
 
     scheme: Literal["doorward-keyed"] = "doorward-keyed"
-    version: Literal[1] = 1
+    version: Version1 = 1
     n: Annotated[int, Field(ge=1, le=2**16, strict=True)] = 100
     classes: Annotated[int, Field(ge=2, le=2**20, strict=True)] = 10
     image_shape: tuple[int, int, int] = (3, 32, 32)

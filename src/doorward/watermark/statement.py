@@ -19,7 +19,7 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from doorward.errors import InvalidInput
-from doorward.records import STRICT, Record
+from doorward.records import STRICT, Record, Version1
 from doorward.watermark.derivation import KeyParameters
 from doorward.watermark.lots import WEAKEST, Disclosure, matches_needed
 
@@ -45,7 +45,7 @@ class Statement(Record):
     """
 
     scheme: Literal["doorward-watermark"] = "doorward-watermark"
-    version: Literal[1] = 1
+    version: Version1 = 1
     key: KeyParameters
     root: Hash
     log2_alpha: Annotated[float, Field(ge=-1_000_000, le=WEAKEST, allow_inf_nan=False)]

@@ -22,7 +22,7 @@ from pydantic.dataclasses import dataclass
 from torch import Tensor
 
 from doorward.errors import InvalidInput
-from doorward.records import STRICT, Record
+from doorward.records import STRICT, Record, Version1
 from doorward.watermark.adi.chance import MOST_PICTURES, Law
 from doorward.watermark.adi.commitments import SALT_BYTES
 from doorward.watermark.patterns import check_image_shape
@@ -45,7 +45,7 @@ class KeyFacts(Record):
     """
 
     scheme: Literal["adi-2018"] = "adi-2018"
-    version: Literal[1] = 1
+    version: Version1 = 1
     n: Annotated[int, Field(ge=1, le=MOST_PICTURES, strict=True)]
     classes: Annotated[int, Field(ge=2, le=2**20, strict=True)]
     image_shape: tuple[int, int, int]

@@ -31,7 +31,7 @@ from doorward.bundles import Identity, PublicIdentity, check_document, sign_docu
 from doorward.bundles.documents import read_object
 from doorward.bundles.signed import SignedDocument
 from doorward.errors import BadFile, IntegrityError, InvalidInput
-from doorward.records import STRICT, Record
+from doorward.records import STRICT, Record, Version1
 from doorward.watermark.adi.chance import MOST_PICTURES
 from doorward.watermark.adi.commitments import digest_of
 from doorward.watermark.adi.key import PaperKey
@@ -61,7 +61,7 @@ class PaperStatement(Record):
     """
 
     scheme: Literal["adi-2018"] = "adi-2018"
-    version: Literal[1] = 1
+    version: Version1 = 1
     key: KeyFacts
     epsilon: Epsilon
     pictures: Hashes

@@ -30,7 +30,7 @@ from doorward.bundles.documents import read_object
 from doorward.bundles.identity import Identity, PublicIdentity
 from doorward.bundles.signed import SignedDocument, check_document, sign_document, write_document
 from doorward.errors import BadFile, IntegrityError, InvalidInput
-from doorward.records import STRICT, Record
+from doorward.records import STRICT, Record, Version1
 from doorward.watermark.adi.key import PaperKey
 from doorward.watermark.adi.vk import VerificationKey
 from doorward.watermark.claim import Claim
@@ -74,7 +74,7 @@ class Pairs(Record):
     """
 
     scheme: Literal["doorward-opened-pairs"] = "doorward-opened-pairs"
-    version: Literal[1] = 1
+    version: Version1 = 1
     plan: CutAndChoose
     commitment: Hash
     beacon: Beacon | None = None

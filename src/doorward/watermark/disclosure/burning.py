@@ -39,7 +39,7 @@ from pydantic.dataclasses import dataclass
 from doorward.bundles.documents import Moment, read_object
 from doorward.errors import BadFile, IntegrityError, InvalidInput, MissingData, StorageFailed
 from doorward.files import canonical_json, write_json
-from doorward.records import STRICT, Record
+from doorward.records import STRICT, Record, Version1
 from doorward.watermark.claim import Claim
 from doorward.watermark.disclosure.challenge import Challenge, rule_of
 from doorward.watermark.key import WatermarkKey
@@ -79,7 +79,7 @@ class Burned(Record):
     """
 
     format: Literal["doorward-burned"] = "doorward-burned"
-    version: Literal[1] = 1
+    version: Version1 = 1
     root: Hash
     size: Annotated[int, Field(ge=1, le=2**16, strict=True)]
     entries: tuple[BurnEntry, ...] = ()

@@ -38,7 +38,7 @@ from doorward.bundles.identity import Identity, PublicIdentity
 from doorward.bundles.signed import SignedDocument, check_document, sign_document
 from doorward.errors import BadFile, IntegrityError, InvalidInput
 from doorward.files import canonical_json, write_json
-from doorward.records import STRICT, Record
+from doorward.records import STRICT, Record, Version1
 from doorward.watermark.claim import Claim
 from doorward.watermark.derivation import Beacon
 from doorward.watermark.drawing import draw
@@ -65,7 +65,7 @@ class Challenge(Record):
     """
 
     scheme: Literal["doorward-challenge"] = "doorward-challenge"
-    version: Literal[1] = 1
+    version: Version1 = 1
     claim: Hash
     root: Hash
     n: Annotated[int, Field(ge=1, le=2**16, strict=True)]

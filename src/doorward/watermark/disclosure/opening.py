@@ -51,7 +51,7 @@ from doorward.bundles.signed import (
     write_document,
 )
 from doorward.errors import BadFile, IntegrityError, InvalidInput
-from doorward.records import STRICT, Record
+from doorward.records import STRICT, Record, Version1
 from doorward.watermark.claim import Claim
 from doorward.watermark.disclosure.burning import BurnLedger
 from doorward.watermark.disclosure.challenge import Challenge
@@ -73,7 +73,7 @@ class Answer(Record):
     """
 
     scheme: Literal["doorward-opening"] = "doorward-opening"
-    version: Literal[1] = 1
+    version: Version1 = 1
     challenge: Challenge
     triggers: Annotated[tuple[OpenedTrigger, ...], Field(min_length=1, max_length=2**16)]
 

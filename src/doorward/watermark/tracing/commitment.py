@@ -41,7 +41,7 @@ from doorward.bundles.documents import read_object
 from doorward.bundles.identity import Identity, PublicIdentity
 from doorward.bundles.signed import SignedDocument, check_document, sign_document, write_document
 from doorward.errors import BadFile, IntegrityError, InvalidInput
-from doorward.records import STRICT, Record
+from doorward.records import STRICT, Record, Version1
 from doorward.watermark.derivation import KeyParameters
 from doorward.watermark.tracing.code import MAX_BITS
 from doorward.watermark.tracing.register import MAX_SALES, Hash, Register
@@ -64,7 +64,7 @@ class RegisterStatement(Record):
     """
 
     scheme: Literal["doorward-register"] = "doorward-register"
-    version: Literal[1] = 1
+    version: Version1 = 1
     key: KeyParameters
     root: Hash
     bits: Annotated[int, Field(ge=1, le=MAX_BITS, strict=True)]

@@ -24,7 +24,7 @@ from doorward.bundles.documents import read_object
 from doorward.bundles.merkle import MerkleProof, verify_proof
 from doorward.errors import BadFile, IntegrityError, InvalidInput
 from doorward.files import write_json
-from doorward.records import STRICT, Record
+from doorward.records import STRICT, Record, Version1
 from doorward.watermark.tracing.commitment import RegisterCommitment
 from doorward.watermark.tracing.register import Register, Sale
 
@@ -41,7 +41,7 @@ class Receipt(Record):
     """
 
     format: Literal["doorward-receipt"] = "doorward-receipt"
-    version: Literal[1] = 1
+    version: Version1 = 1
     sale: Sale
     proof: MerkleProof
 

@@ -27,7 +27,7 @@ from doorward.bundles.documents import Moment, Name, canonical, read_object
 from doorward.bundles.merkle import MerkleTree, leaf
 from doorward.errors import BadFile, InvalidInput
 from doorward.files import write_json
-from doorward.records import STRICT, Record
+from doorward.records import STRICT, Record, Version1
 from doorward.watermark.derivation import KeyParameters
 from doorward.watermark.key import WatermarkKey
 from doorward.watermark.tracing.code import MAX_BITS, TracingCode
@@ -90,7 +90,7 @@ class Register(Record):
     """
 
     format: Literal["doorward-register"] = "doorward-register"
-    version: Literal[1] = 1
+    version: Version1 = 1
     key: KeyParameters
     root: Hash
     bits: Annotated[int, Field(ge=1, le=MAX_BITS, strict=True)] = 16

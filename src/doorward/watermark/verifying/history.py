@@ -25,7 +25,7 @@ from pydantic.dataclasses import dataclass
 from doorward.bundles.documents import Moment, read_object
 from doorward.errors import BadFile, InvalidInput, StorageFailed
 from doorward.files import write_json
-from doorward.records import STRICT, Record
+from doorward.records import STRICT, Record, Version1
 from doorward.watermark.statement import Hash
 
 __all__ = ["Earlier", "Entry", "History"]
@@ -70,7 +70,7 @@ class Entry(Record):
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class _Content(Record):
     format: Literal["doorward-verifications"] = "doorward-verifications"
-    version: Literal[1] = 1
+    version: Version1 = 1
     entries: tuple[Entry, ...] = ()
 
 

@@ -46,7 +46,7 @@ from doorward.errors import BadFile, EndpointFailed, InvalidInput, ModelUnsuitab
 from doorward.files import write_json
 from doorward.models import BlackBox
 from doorward.models.answers import to_labels
-from doorward.records import STRICT, Record
+from doorward.records import STRICT, Record, Version1
 from doorward.watermark.statement import Hash
 from doorward.watermark.verifying.plan import QueryPlan
 
@@ -77,7 +77,7 @@ class Notes(Record):
     """
 
     format: Literal["doorward-verification-notes"] = "doorward-verification-notes"
-    version: Literal[1] = 1
+    version: Version1 = 1
     claim: Hash
     suspect: str
     triggers: tuple[Annotated[int, Field(ge=0, strict=True)], ...]

@@ -49,7 +49,7 @@ from doorward.bundles.signed import (
     write_document,
 )
 from doorward.errors import BadFile, IntegrityError, InvalidInput
-from doorward.records import STRICT, Record, environment
+from doorward.records import STRICT, Record, Version1, environment
 from doorward.watermark.statement import Hash
 from doorward.watermark.verdict import Verdict
 from doorward.watermark.verifying.history import Earlier
@@ -95,7 +95,7 @@ class Proceedings(Record):
     """
 
     scheme: Literal["doorward-transcript"] = "doorward-transcript"
-    version: Literal[1] = 1
+    version: Version1 = 1
     claim: Hash
     suspect: Line
     plan: QueryPlan
