@@ -1,0 +1,1 @@
+"""Alembic scripts of the gateway's tables, applied when a gateway starts."""
