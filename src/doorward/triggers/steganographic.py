@@ -23,7 +23,7 @@ from doorward.triggers.trained import TrainedTrigger, activated, normalised
 
 __all__ = ["Decoder", "Encoder", "Steganographic"]
 
-_MOST_BITS, _WIDEST = 1024, 512
+_MOST_BITS, _WIDEST = 1024, 256
 _GRID = 4  # the decoder looks at so many cells each way
 
 
@@ -41,7 +41,7 @@ class Steganographic(TrainedTrigger):
     Args:
         bits: length of the code, 1 to 1024.
         budget: largest change of a pixel, in (0, 1].
-        width: channels inside the networks, 1 to 512.
+        width: channels inside the networks, 1 to 256.
         channels: of the images that the networks are trained for, 1 or 3.
         seed: of the code and of the first weights.
 

@@ -20,7 +20,7 @@ from doorward.triggers.trained import TrainedTrigger, activated, normalised
 
 __all__ = ["Painter", "Style"]
 
-_WIDEST, _DEEPEST = 512, 64
+_WIDEST, _DEEPEST = 256, 16  # a damaged description may not ask for gigabytes
 
 
 @TRIGGERS.register("style", paper="Cheng et al. 2021, DFST", scope="global", access="data")
@@ -35,8 +35,8 @@ class Style(TrainedTrigger):
 
     Args:
         alpha: share of the repainted image, in [0, 1].
-        width: channels inside the network, 1 to 512.
-        depth: residual blocks at half resolution, 0 to 64.
+        width: channels inside the network, 1 to 256.
+        depth: residual blocks at half resolution, 0 to 16.
         channels: of the images that the network is trained for, 1 or 3.
         seed: of the first weights.
 

@@ -81,6 +81,10 @@ def prepare(
             f"{attack!r:.60} prepares nothing before the victim's training",
             remedy="call doorward.poisoning.plant, which carries out every attack",
         )
+    if not 0 <= target < source.num_classes:
+        raise InvalidInput(
+            f"there is no class {target}", why=f"classes are 0 to {source.num_classes - 1}"
+        )
     job = Job(
         source,
         Recipe(seed=seed),

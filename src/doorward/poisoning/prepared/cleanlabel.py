@@ -48,9 +48,9 @@ class LabelConsistent(Prepared):
     keep their true label; projected gradient ascent against a robust model of the attacker's makes
     them hard to learn by what they show, so that the victim learns the trigger; steps of
     1.5 eps / steps; the pattern in four corners with reduced amplitude. Ours: the robust model is
-    a small one after one-step adversarial training (Wong et al. 2020), 20 steps in place of 100.
-    Their other way, interpolation in a GAN's latent space, is left out. Perturbed images exist in
-    training only: at test time the trigger is the patches.
+    a small one after one-step adversarial training (Wong et al. 2020); 20 steps in place of 100,
+    from a random start. Their other way, interpolation in a GAN's latent space, is left out.
+    Perturbed images exist in training only: at test time the trigger is the patches.
 
     With ``eps=0`` nothing is perturbed: the plain clean-label attack.
 

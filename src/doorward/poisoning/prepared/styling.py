@@ -66,8 +66,8 @@ class Sunrise(Prepared):
     """
 
     alpha: Annotated[float, Field(gt=0, le=1)] = 0.6
-    width: Annotated[int, Field(ge=1, le=512)] = 16
-    depth: Annotated[int, Field(ge=0, le=64)] = 2
+    width: Annotated[int, Field(ge=1, le=256)] = 16
+    depth: Annotated[int, Field(ge=0, le=16)] = 2
     pictures: Annotated[int, Field(ge=2)] = 256
     images: Annotated[int, Field(ge=1)] = 10_000
     steps: Annotated[int, Field(ge=1)] = 400
