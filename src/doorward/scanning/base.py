@@ -158,8 +158,8 @@ class ScanResult(Record):
 class Scanner(Record, ABC):
     """A way to look for backdoors in a model. Subclasses write `look`.
 
-    `alarm` is the statistic above which a class is accused; each scanner's default comes from the
-    study `scan-detection`, where no clean model was accused at it.
+    `alarm` is the statistic above which a class is accused. Each scanner says where its default
+    comes from; the study `scan-detection` counts what it finds, and whom it accuses wrongly.
     """
 
     name: ClassVar[str] = ""
