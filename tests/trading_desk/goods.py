@@ -41,3 +41,6 @@ def stocked(deal, at=NOW):
     for artefact, digest in held.items():
         deal = apply(deal, Stock(actor=deal.seller, at=at, artefact=artefact, sha256=digest))
     return deal
+
+
+GOODS = {"trial": TRIAL, "key": KEY, "preimage": PREIMAGE, "opening": OPENING}

@@ -16,7 +16,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from doorward import files
 from doorward.reporting.blocks import Block
@@ -70,14 +70,17 @@ class Report:
         """Append a section made on the spot."""
         return self.add(Section(title, blocks, summary))
 
-    def html(self) -> str:
-        """The page as text: valid without network, scripts or any other file."""
-        text = (
-            _templates()
-            .get_template("report.html")
-            .render(report=self, runs=[list(_runs(section.blocks)) for section in self.sections])
-        )
-        return printable(text)
+    def html(self, package: str | None = None, **names: Any) -> str:
+        """The page as text: valid without network, scripts or any other file.
+
+        Args:
+            package: one whose ``templates/page.html`` is the frame of the page instead (it can
+                use the templates of this package); for services that show reports among links.
+            names: what that frame needs besides ``report`` and ``runs``.
+        """
+        frame = _templates(package).get_template("page.html" if package else "report.html")
+        runs = [list(_runs(section.blocks)) for section in self.sections]
+        return printable(frame.render(report=self, runs=runs, **names))
 
     def write(self, path: str | os.PathLike[str]) -> Path:
         """Write the page to `path` atomically and return that path.
@@ -103,11 +106,12 @@ def _runs(blocks: Iterable[Block]) -> Iterable[tuple[str, list[Block]]]:
 
 
 @functools.cache
-def _templates() -> Environment:
-    from jinja2 import Environment, PackageLoader, StrictUndefined
+def _templates(package: str | None = None) -> Environment:
+    from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 
+    packages = (package, "doorward.reporting") if package else ("doorward.reporting",)
     templates = Environment(
-        loader=PackageLoader("doorward.reporting", "templates"),
+        loader=ChoiceLoader([PackageLoader(name, "templates") for name in packages]),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,

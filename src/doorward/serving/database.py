@@ -57,8 +57,12 @@ class Database:
 
     @contextmanager
     def reading(self) -> Iterator[Session]:
-        """A session that only reads: one consistent view, rolled back at the end."""
-        with self._read() as session:
+        """A session that only reads: one consistent view, rolled back at the end.
+
+        Raises:
+            StorageFailed: the database does not answer.
+        """
+        with _told(), self._read() as session:
             yield session
 
     @contextmanager
@@ -68,17 +72,8 @@ class Database:
         Raises:
             StorageFailed: the database refused to commit or was locked for too long.
         """
-        from sqlalchemy.exc import OperationalError
-
-        try:
-            with self._write() as session, session.begin():
-                yield session
-        except OperationalError as error:
-            raise StorageFailed(
-                "the database did not take the change",
-                why=str(error.orig),
-                remedy="nothing was changed; try again",
-            ) from error
+        with _told(), self._write() as session, session.begin():
+            yield session
 
     def close(self) -> None:
         """Close all connections."""
@@ -142,7 +137,7 @@ def upgrade(database: Database, versions: Path, *, table: str) -> None:
         table: where Alembic notes the version; one per service, so that services share a database.
 
     Raises:
-        StorageFailed: the database was written by a newer Doorward.
+        StorageFailed: the database cannot be written, or a newer Doorward wrote it.
     """
     from alembic.config import Config
     from alembic.runtime.environment import EnvironmentContext
@@ -156,6 +151,7 @@ def upgrade(database: Database, versions: Path, *, table: str) -> None:
 
     try:
         with (
+            _told(),
             database.engine.execution_options(**{_WRITES: True}).connect() as connection,
             connection.begin(),
         ):
@@ -172,6 +168,21 @@ def upgrade(database: Database, versions: Path, *, table: str) -> None:
             "the database does not fit this version of Doorward",
             why=str(error),
             remedy="run the newer Doorward that wrote it, or restore a backup",
+        ) from error
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    """Failures of the database, as ours."""
+    from sqlalchemy.exc import OperationalError
+
+    try:
+        yield
+    except OperationalError as error:
+        raise StorageFailed(
+            "the database does not answer, or did not take the change",
+            why=str(error.orig),
+            remedy="nothing was changed; check the database and try again",
         ) from error
 
 
