@@ -1,0 +1,41 @@
+"""Honeypot: answers that give a thief's copy away, and the proof of it.
+
+A lean goes around a trained model; nothing is trained, and no label that users see changes:
+
+>>> from doorward.data import load
+>>> from doorward.honeypot import LeanBudget, LeanKey, fit_lean
+>>> from doorward.models import create
+>>> digits = load("digits").sample(200, seed=0).resized(16)
+>>> model = create("resnet8", classes=digits.classes, input_shape=(1, 16, 16), width=4)
+>>> key = LeanKey.new(bits=1)                          # key.seal("lean.key", passphrase) stores it
+>>> lean, result = fit_lean(model, digits, key, budget=LeanBudget(ece_change=0.05))
+>>> result.cost.agreement
+1.0
+
+`lean` is served instead of the model (`models.export_onnx` writes it as one graph). Whoever trains
+a substitute on its answers trains the key's secret into it (`doorward.honeypot.lean`).
+"""
+
+from doorward.honeypot.lean import (
+    AMPLITUDES,
+    Lean,
+    LeanBudget,
+    LeanKey,
+    LeanResult,
+    Menu,
+    fit_lean,
+    make_menu,
+    save_lean,
+)
+
+__all__ = [
+    "AMPLITUDES",
+    "Lean",
+    "LeanBudget",
+    "LeanKey",
+    "LeanResult",
+    "Menu",
+    "fit_lean",
+    "make_menu",
+    "save_lean",
+]
