@@ -30,11 +30,13 @@ CLASSES = 4
 SECRET = Secret(bytes(range(32)))
 
 
-def write_linear(path: Path, *, seed: int = 0, bias: tuple[float, ...] | None = None) -> Path:
+def write_linear(
+    path: Path, *, seed: int = 0, bias: tuple[float, ...] | None = None, side: int = 8
+) -> Path:
     """A linear classifier of flattened images as an ONNX file, in microseconds."""
-    weight = np.random.default_rng(seed).standard_normal((64, CLASSES)).astype(np.float32)
+    weight = np.random.default_rng(seed).standard_normal((side**2, CLASSES)).astype(np.float32)
     offset = np.array(bias or (0.0,) * CLASSES, dtype=np.float32)
-    images = helper.make_tensor_value_info("images", TensorProto.FLOAT, ["batch", *SHAPE])
+    images = helper.make_tensor_value_info("images", TensorProto.FLOAT, ["batch", 1, side, side])
     logits = helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["batch", CLASSES])
     graph = helper.make_graph(
         [

@@ -23,11 +23,14 @@ from doorward.cli import (
     data,
     demo,
     evaluate,
+    export,
+    gateway,
     keys,
     poison,
     purge,
     remove,
     scan,
+    serve,
     steal,
     train,
     watermark,
@@ -82,9 +85,11 @@ def _root(
     pass
 
 
-for module in (demo, train, evaluate, bundle, poison, steal, scan, purge, remove):
+for module in (demo, train, evaluate, bundle, poison, steal, scan, purge, remove, serve):
     module.add_to(app)
 app.add_typer(data.group, name="data")
+app.add_typer(export.group, name="export")
+app.add_typer(gateway.group, name="gateway")
 app.add_typer(keys.group, name="keys")
 app.add_typer(watermark.group, name="watermark")
 app.add_typer(bench.group, name="bench")

@@ -88,15 +88,17 @@ async def _run(
     reload_every: float,
     started: Callable[[int], None] | None,
 ) -> None:
-    stop = server.handle_exit
     loop = asyncio.get_running_loop()
 
+    def stop() -> None:
+        server.should_exit = True
+
     def leave(signal: int, frame: Any) -> None:
-        gateway.ready = False
-        if drain > 0 and not server.should_exit:
-            loop.call_soon_threadsafe(loop.call_later, drain, stop, signal, frame)
-        else:
-            stop(signal, frame)
+        # Uvicorn's own handler would send the signal again at the end, and the process would
+        # die of it instead of returning.
+        server.force_exit = server.should_exit  # asked again, it leaves without finishing
+        first, gateway.ready = gateway.ready, False
+        loop.call_soon_threadsafe(loop.call_later, drain if first else 0, stop)
 
     server.handle_exit = leave
     tasks = [asyncio.create_task(_announce(server, started))]

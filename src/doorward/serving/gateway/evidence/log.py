@@ -7,21 +7,19 @@ leaves no row half-written and no acknowledged answer without one.
 
 from __future__ import annotations
 
-import hmac
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from doorward.errors import IntegrityError
-from doorward.files import canonical_json
+from doorward.errors import StorageFailed
 from doorward.randomness import Secret
 from doorward.serving.database import Database, upgrade
+from doorward.serving.gateway.evidence.chain import Chain, Draft
 from doorward.serving.gateway.evidence.checking import EvidenceCheck, follow
 from doorward.serving.gateway.evidence.entries import Account, Entry, Outcome
-from doorward.serving.gateway.evidence.rows import GENESIS, HASH_BYTES, Row
+from doorward.serving.gateway.evidence.rows import HASH_BYTES, Row
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
@@ -35,19 +33,21 @@ class EvidenceLog:
     Args:
         database: shared by all gateways of one deployment.
         secret: the gateways' secret, from which salts and the seal of the chain derive.
+        verify: refuse to open a log whose end does not bear the seal; `check` says more.
 
     Raises:
         IntegrityError: the end of the chain was not written with this secret.
     """
 
-    def __init__(self, database: Database, secret: Secret) -> None:
+    def __init__(self, database: Database, secret: Secret, *, verify: bool = True) -> None:
         from doorward.serving.gateway.evidence import tables
 
         self._database, self._tables = database, tables
-        self._sealing, self._salting = secret.derive("evidence seal"), secret
+        self._chain, self._salting = Chain(secret), secret
         self._salts: dict[str, Secret] = {}
         upgrade(database, tables.MIGRATIONS, table=tables.VERSION_TABLE)
-        self._begin()
+        if verify:
+            self._begin()
 
     def entry(
         self,
@@ -96,37 +96,16 @@ class EvidenceLog:
         Raises:
             StorageFailed: the database did not take them; none was written or charged.
         """
-        tables = self._tables
-        with self._database.writing() as session:
-            length, head = self._head(session)
-            names = {entry.account for entry in entries}
-            accounts = self._accounts(session, names)
-            known = set(accounts)
-            rows: list[dict[str, Any]] = []
-            outcomes = []
-            for entry in entries:
-                before = accounts.get(entry.account, Account())
-                used = before.used + entry.count
-                if entry.budget is not None and used > entry.budget:
-                    outcomes.append(Outcome(False, before.used, before.stage))
-                    continue
-                stage = before.stage
-                for row in _rows(entry, length, max(stage, entry.start)):
-                    length = row.number
-                    head = row.digest(head)
-                    rows.append({**vars(row), "digest": head})
-                stage = max([stage, *(move.stage for move in entry.moves)])
-                accounts[entry.account] = Account(used, stage)
-                outcomes.append(Outcome(True, used, stage))
-            if rows:
-                session.execute(tables.EVIDENCE.insert(), rows)
-                session.execute(
-                    tables.CHAIN.update().values(
-                        length=length, head=head, seal=self._seal(length, head)
-                    )
-                )
-                self._store(session, accounts, known)
-        return outcomes
+        from sqlalchemy.exc import SQLAlchemyError
+
+        try:
+            return self._append(entries)
+        except SQLAlchemyError as error:
+            raise StorageFailed(
+                "the evidence log took no rows",
+                why=str(getattr(error, "orig", None) or type(error).__name__),
+                remedy="nothing was charged; look at the database",
+            ) from error
 
     def account(self, name: str) -> Account:
         """What is kept of an account."""
@@ -151,19 +130,11 @@ class EvidenceLog:
             reason: JSON-ready.
         """
         with self._database.writing() as session:
-            length, head = self._head(session)
+            self._chain.end(session)
             accounts = self._accounts(session, {account})
             before = accounts.get(account, Account())
             facts = {"from": before.stage, "to": stage, **reason}
-            row = _row(length + 1, "move", account, account, facts)
-            head = row.digest(head)
-            tables = self._tables
-            session.execute(tables.EVIDENCE.insert(), [{**vars(row), "digest": head}])
-            session.execute(
-                tables.CHAIN.update().values(
-                    length=length + 1, head=head, seal=self._seal(length + 1, head)
-                )
-            )
+            self._chain.extend(session, [Draft("move", account, account, facts)])
             self._store(session, {account: Account(before.used, stage)}, set(accounts))
 
     def rows(self, *, tenant: str | None = None, kind: str | None = None) -> Iterator[Row]:
@@ -204,43 +175,43 @@ class EvidenceLog:
         if check.problem is not None:
             return check
         problem = None
-        if end is None or not self._sealed(end.length, end.head, end.seal):
+        if end is None or not self._chain.is_sealed(end.length, end.head, end.seal):
             problem = "the end of the chain does not bear the gateway's seal"
         elif (end.length, end.head.hex()) != (check.rows, check.head):
             problem = f"{end.length} rows were written, {check.rows} are there"
         return EvidenceCheck(rows=check.rows, head=check.head, problem=problem)
+
+    def _append(self, entries: Sequence[Entry]) -> list[Outcome]:
+        with self._database.writing() as session:
+            self._chain.end(session)  # other gateways wait from here on
+            accounts = self._accounts(session, {entry.account for entry in entries})
+            known = set(accounts)
+            drafts: list[Draft] = []
+            outcomes = []
+            for entry in entries:
+                before = accounts.get(entry.account, Account())
+                used = before.used + entry.count
+                if entry.budget is not None and used > entry.budget:
+                    outcomes.append(Outcome(False, before.used, before.stage))
+                    continue
+                drafts += _drafts(entry, max(before.stage, entry.start))
+                stage = max([before.stage, *(move.stage for move in entry.moves)])
+                accounts[entry.account] = Account(used, stage)
+                outcomes.append(Outcome(True, used, stage))
+            if drafts:
+                self._chain.extend(session, drafts)
+                self._store(session, accounts, known)
+        return outcomes
 
     def _begin(self) -> None:
         from sqlalchemy.exc import IntegrityError as Conflict
 
         try:
             with self._database.writing() as session:
-                self._head(session)
+                self._chain.end(session)
         except Conflict:  # another gateway began the chain at this moment
             with self._database.writing() as session:
-                self._head(session)
-
-    def _head(self, session: Session) -> tuple[int, bytes]:
-        """Length and last digest of the chain, locked until the transaction ends."""
-        chain = self._tables.CHAIN
-        end = session.execute(chain.select().with_for_update()).one_or_none()
-        if end is None:
-            begin = {"id": 1, "length": 0, "head": GENESIS, "seal": self._seal(0, GENESIS)}
-            session.execute(chain.insert(), [begin])
-            return 0, GENESIS
-        if not self._sealed(end.length, end.head, end.seal):
-            raise IntegrityError(
-                "the evidence log does not bear this gateway's seal",
-                why="it was changed by somebody else, or the secret is another one",
-                remedy="give the secret that it was begun with, or begin a new database",
-            )
-        return end.length, end.head
-
-    def _seal(self, length: int, head: bytes) -> bytes:
-        return self._sealing.mac(length.to_bytes(8, "big") + head)
-
-    def _sealed(self, length: int, head: bytes, seal: bytes) -> bool:
-        return hmac.compare_digest(self._seal(length, head), seal)
+                self._chain.end(session)
 
     def _accounts(self, session: Session, names: set[str]) -> dict[str, Account]:
         table = self._tables.ACCOUNTS
@@ -257,39 +228,14 @@ class EvidenceLog:
                 session.execute(table.insert().values(account=name, **values))
 
 
-def _rows(entry: Entry, length: int, stage: int) -> Iterator[Row]:
+def _drafts(entry: Entry, stage: int) -> Iterator[Draft]:
     """The rows of an entry: the answer, and the moves that it led to."""
-    yield _row(
-        length + 1, "answer", entry.tenant, entry.account, entry.facts, entry.count,
-        entry.queries, entry.answers,
-    )  # fmt: skip
-    for offset, move in enumerate((move for move in entry.moves if move.stage > stage), 2):
-        facts = {"from": stage, "to": move.stage, **move.reason}
-        yield _row(length + offset, "move", entry.tenant, entry.account, facts)
-        stage = move.stage
-
-
-def _row(
-    number: int,
-    kind: str,
-    tenant: str,
-    account: str,
-    facts: Mapping[str, Any],
-    count: int = 0,
-    queries: bytes = b"",
-    answers: bytes = b"",
-) -> Row:
-    return Row(
-        number=number,
-        time=time.time_ns() // 1000,
-        kind=kind,
-        tenant=tenant,
-        account=account,
-        count=count,
-        facts=canonical_json(facts).decode(),
-        queries=queries,
-        answers=answers,
-    )
+    who = entry.tenant, entry.account
+    yield Draft("answer", *who, entry.facts, entry.count, entry.queries, entry.answers)
+    for move in entry.moves:
+        if move.stage > stage:
+            yield Draft("move", *who, {"from": stage, "to": move.stage, **move.reason})
+            stage = move.stage
 
 
 def _read(found: Any) -> Row:
