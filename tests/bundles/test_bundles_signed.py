@@ -39,7 +39,8 @@ def test_time_is_utc():
     assert document["created"] == "2026-01-02T01:04:05Z"
     with pytest.raises(InvalidInput, match="time zone"):
         sign_document({}, ADA, purpose="claim", created=datetime(2026, 1, 1))
-    now = datetime.strptime(DOCUMENT["created"], "%Y-%m-%dT%H:%M:%S%z")
+    fresh = sign_document({}, ADA, purpose="claim")["created"]
+    now = datetime.strptime(fresh, "%Y-%m-%dT%H:%M:%S%z")
     assert abs(datetime.now(UTC) - now) < timedelta(minutes=5)
 
 

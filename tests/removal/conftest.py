@@ -84,17 +84,18 @@ def knowing() -> Iterator[None]:
 
     @dataclass(frozen=True, kw_only=True, config=STRICT)
     class Knowing(Scanner):
-        """Accuses one class, or nobody."""
+        """Accuses one class or nobody, or another one, too, whose triggers it has not seen."""
 
         name = "knowing"
         alarm: float = 0.5
         target: int = 1
         sure: float = 1.0
         blind: bool = False
+        unseen: int | None = None
 
         def look(self, model: nn.Module, clean: ImageData, context: Context) -> Look:
             findings = [
-                Finding(target=k, statistic=self.sure * (k == self.target))
+                Finding(target=k, statistic=self.sure * (k in (self.target, self.unseen)))
                 for k in range(clean.num_classes)
             ]
             backdoor = attack("badnets", image_shape=clean.image_shape, target=self.target)

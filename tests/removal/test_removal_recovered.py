@@ -97,6 +97,17 @@ def test_a_scanner_without_triggers_is_no_use(scene: Scene, knowing: None) -> No
         remove(scene.victim, scene.clean.sample(30, seed=0), method)
 
 
+def test_what_was_recovered_is_unlearnt_though_more_classes_are_accused(
+    scene: Scene, knowing: None
+) -> None:
+    method = DistributionUnlearning(
+        scanner="knowing", scanner_options={"target": 3, "unseen": 5}, epochs=1
+    )
+    _, result = remove(scene.victim, scene.clean.sample(30, seed=0), method)
+    assert result.details["accused"] == [3, 5]
+    assert (result.details["targets"], result.details["not_recovered"]) == ([3], [5])
+
+
 def test_each_image_is_stamped_with_the_given_probability() -> None:
     found = [Known(0, value=0.25), Known(1, value=0.75)]
     objective = TrueLabels(found, share=0.3, seed=0)

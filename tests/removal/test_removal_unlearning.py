@@ -112,7 +112,7 @@ def test_the_weight_of_size_rises_and_falls() -> None:
     for good in (True, True, True, True, False, False, True):
         with torch.no_grad():
             stamps.raw_masks.sub_(0.1)
-        search.hits, search.shown = torch.tensor([10.0 if good else 0.0]), 10
+        search.hits, search.shown = torch.tensor([10.0 if good else 0.0]), torch.tensor([10.0])
         search.settle(stamps)
         costs.append(float(search.cost))
         sizes.append(float(stamps.masks().detach().sum()))
