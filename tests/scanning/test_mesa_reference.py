@@ -18,6 +18,7 @@ from doorward.models import create
 from doorward.randomness import generator
 from doorward.scanning import load_recovered, save_recovered, scan, scanner
 from doorward.scanning.mesa import PatchDistribution
+from doorward.scanning.mesa.generators import Generators
 from doorward.scanning.mesa.reference import (
     BiasCorrection,
     Constants,
@@ -28,7 +29,7 @@ from doorward.scanning.mesa.reference import (
 )
 from doorward.scanning.mesa.reference.constants import offsets
 from doorward.scanning.mesa.reference.mine import GUARD
-from doorward.scanning.mesa.reference.submodel import SubModel, Turns, capped, stack
+from doorward.scanning.mesa.reference.submodel import SubModel, Turns, capped
 from doorward.scanning.mesa.stamping import paste
 from doorward.training import Recipe, fit
 from doorward.training.context import Context
@@ -301,7 +302,7 @@ def test_a_stack_answers_like_its_parts() -> None:
     parts = [SubModel(Corner(), TINY, 1, generator(k)).generator for k in range(3)]
     for part in parts:
         part(part.noise(30, generator(5)))  # moves the running statistics
-    whole, noise = stack(parts).eval(), torch.rand(1, 6, 8, generator=generator(1))
+    whole, noise = Generators.join(parts).eval(), torch.rand(1, 6, 8, generator=generator(1))
     for number, part in enumerate(parts):
         assert torch.allclose(whole(noise, number), part.eval()(noise))
 

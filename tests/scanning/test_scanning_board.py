@@ -140,11 +140,26 @@ def test_every_scanner_says_what_it_is(name: str) -> None:
     assert len(scanner(name).searched) > 40
 
 
-@pytest.mark.parametrize("name", ["neural-cleanse", "pixel", "ban"])
-def test_one_image_cannot_be_held_out(name: str) -> None:
+@pytest.mark.parametrize("name", ["neural-cleanse", "pixel"])
+def test_of_two_images_none_can_be_held_out(name: str) -> None:
     model = create("resnet8", classes=10, input_shape=(1, 16, 16), width=4)
+    two = data_of((1, 16, 16))
+    two = two.subset([0, int((two.labels != two.labels[0]).nonzero()[0])])
     with pytest.raises(InvalidInput, match="cannot be held out"):
-        scan(model, data_of((1, 16, 16)).subset([0]), quick(name))
+        scan(model, two, quick(name))
+
+
+@pytest.mark.parametrize("name", [name for name in SCANNERS if name != "mm-bd"])
+def test_images_of_one_class_tell_nothing_of_its_triggers(name: str) -> None:
+    model = create("resnet8", classes=10, input_shape=(1, 16, 16), width=4)
+    with pytest.raises(InvalidInput, match="all clean images are of class 3"):
+        scan(model, data_of((1, 16, 16)).of_class(3), name)
+
+
+def test_a_verdict_needs_images_to_measure_success_on() -> None:
+    model = create("resnet8", classes=10, input_shape=(1, 16, 16), width=4)
+    with pytest.raises(InvalidInput, match=r"24 clean images are too few.*Give 40 or more"):
+        scan(model, data_of((1, 16, 16)), "mesa")
 
 
 def test_every_kind_of_recovered_triggers_is_registered() -> None:

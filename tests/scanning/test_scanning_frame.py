@@ -131,6 +131,12 @@ def test_robust_z_knows_no_scale_and_no_offset(values: list[int], factor: int) -
     assert robust_z(moved) == pytest.approx(robust_z(plain))
 
 
+def test_a_trifle_among_equal_classes_is_no_outlier(digits: ImageData, model: nn.Module) -> None:
+    result, _ = scan(model, digits, Fixed(alarm=4.0, says=(0.0, 0.07, 0.0, 5.0, 0.0)))
+    assert result.robust_z == pytest.approx([0.0, 0.035, 0.0, 2.5, 0.0])
+    assert result.accused == [3]
+
+
 def test_the_models_own_labels(digits: ImageData) -> None:
     seen: list[Tensor] = []
 

@@ -26,6 +26,7 @@ from doorward.models.layers import Behind, head_view, none_found
 from doorward.records import STRICT
 from doorward.scanning.base import Finding, Look, Scanner, file_scanner
 from doorward.scanning.marginal import margins
+from doorward.scanning.measuring import require_several_classes
 from doorward.training import Recipe
 from doorward.training.context import Context
 
@@ -85,7 +86,8 @@ class NeuronNoise(Scanner):
     held_out: Annotated[float, Field(gt=0, lt=1)] = 0.5
 
     def check(self, model: nn.Module, clean: ImageData) -> None:
-        """There must be BatchNorm layers with scales, and a head."""
+        """There must be BatchNorm layers with scales, a head, and images of several classes."""
+        require_several_classes(clean)
         if not _norms(model):
             raise none_found(model, "BatchNorm", "BatchNorm layers with scales and shifts")
         find_head(model)

@@ -93,7 +93,8 @@ class ScanResult(Record):
         classes: names of the model's classes.
         findings: of every class that was looked at, in the order of the classes.
         robust_z: of each finding, how many robust deviations its statistic lies above the median
-            of the classes; Neural Cleanse calls a class attacked above 2.
+            of the classes; Neural Cleanse calls a class attacked above 2. A deviation counts as
+            half the alarm at least, lest the classes' agreement make an outlier of a trifle.
         alarm: statistic above which a class is accused where controls cannot decide.
         p_values: of each finding, against the largest statistic of each clean control model;
             None without controls.
@@ -227,7 +228,7 @@ class Scanner(Record, ABC):
             labels=labels,
             classes=clean.classes,
             findings=findings,
-            robust_z=robust_z(statistics),
+            robust_z=robust_z(statistics, least=max(0.0, self.alarm / 2)),
             alarm=self.alarm,
             p_values=p_values,
             controls=0 if controls is None else len(controls.statistics),
@@ -283,17 +284,22 @@ def scanner(name: str, **parameters: Any) -> Scanner:
     return SCANNERS[name].from_dict(parameters)
 
 
-def robust_z(values: list[float]) -> list[float]:
+def robust_z(values: list[float], *, least: float = 0.0) -> list[float]:
     """Robust deviations above the median: ``(v - median) / (1.4826 * median |v - median|)``.
 
     Args:
         values: one per class.
+        least: what a deviation counts as at least. Where most values are equal, the median
+            deviation is 0 and any other value would lie infinitely far away.
 
     >>> [round(z, 2) for z in robust_z([1.0, 2.0, 3.0, 4.0, 30.0])]
     [-1.35, -0.67, 0.0, 0.67, 18.21]
+    >>> robust_z([0.0, 0.0, 0.0, 0.5, 4.0], least=2.0)
+    [0.0, 0.0, 0.0, 0.25, 2.0]
     """
     column = torch.tensor(values, dtype=torch.float64)
     centre = column.quantile(0.5)
     spread = 1.4826 * (column - centre).abs().quantile(0.5)
-    scores: list[float] = ((column - centre) / spread.clamp_min(1e-12)).clamp(-1e6, 1e6).tolist()
+    floor = max(least, 1e-12)
+    scores: list[float] = ((column - centre) / spread.clamp_min(floor)).clamp(-1e6, 1e6).tolist()
     return scores

@@ -19,7 +19,7 @@ from doorward.data import ImageData
 from doorward.records import STRICT
 from doorward.scanning.base import Finding, Look, Scanner, file_scanner
 from doorward.scanning.inversion import anomaly_index, invert
-from doorward.scanning.measuring import held_out_success
+from doorward.scanning.measuring import held_out_success, require_several_classes
 from doorward.scanning.recovered import Recovered
 from doorward.scanning.searching import smallness
 from doorward.scanning.stamps import Stamp
@@ -75,6 +75,10 @@ class NeuralCleanse(Scanner):
     stall: Annotated[int, Field(ge=1)] | None = 25
     held_out: Annotated[float, Field(gt=0, lt=1)] = 0.2
     least_spread: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 0.5
+
+    def check(self, model: nn.Module, clean: ImageData) -> None:
+        """Triggers of a class are tried on images of others."""
+        require_several_classes(clean)
 
     def look(self, model: nn.Module, clean: ImageData, context: Context) -> Look:
         """Invert all classes, compare their sizes, measure the stamps."""

@@ -1,5 +1,6 @@
 """How often recovered triggers work on images that the search has not seen.
 
+require_several_classes(clean)
 success = held_out_success(model, recovered[3], held_out, draw)
 """
 
@@ -9,10 +10,26 @@ import torch
 from torch import Tensor, nn
 
 from doorward.data import ImageData
+from doorward.errors import InvalidInput
 from doorward.metrics.predictions import predict_batches
 from doorward.scanning.recovered import Recovered
 
-__all__ = ["held_out_success"]
+__all__ = ["held_out_success", "require_several_classes"]
+
+
+def require_several_classes(clean: ImageData) -> None:
+    """Refuse images of a single class: no trigger of that class could be seen to work.
+
+    Raises:
+        InvalidInput: all images have one label.
+    """
+    first = int(clean.labels[0])
+    if bool((clean.labels == first).all()):
+        raise InvalidInput(
+            f"all clean images are of class {first} ({clean.classes[first]})",
+            why="triggers of a class are tried on images of other classes",
+            remedy="give images of all classes",
+        )
 
 
 def held_out_success(

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from doorward.data import ImageData
 from doorward.records import STRICT
 from doorward.scanning.base import Finding, Look, Scanner, file_scanner
-from doorward.scanning.measuring import held_out_success
+from doorward.scanning.measuring import held_out_success, require_several_classes
 from doorward.scanning.recovered import Recovered
 from doorward.scanning.searching import Inverse, Search, SizeWeight, smallness
 from doorward.scanning.stamps import Perturbation
@@ -86,6 +86,10 @@ class PixelInversion(Scanner):
     stall: Annotated[int, Field(ge=1)] | None = 50
     held_out: Annotated[float, Field(gt=0, lt=1)] = 0.2
     least_spread: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 0.5
+
+    def check(self, model: nn.Module, clean: ImageData) -> None:
+        """Triggers of a class are tried on images of others."""
+        require_several_classes(clean)
 
     def look(self, model: nn.Module, clean: ImageData, context: Context) -> Look:
         """Invert all classes, compare their counts of pixels, measure the patterns."""

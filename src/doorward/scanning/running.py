@@ -2,8 +2,8 @@
 
 result, recovered = scan(model, clean, "mesa")
 result.accused, result.searched
-control = controls([first, second, third], clean, "mesa")
-result, recovered = scan(model, clean, "mesa", controls=control)
+controls = controls_from({"first": scan(first, clean, "mesa")[0], "second": ...})
+result, recovered = scan(model, clean, "mesa", controls=controls)
 """
 
 from __future__ import annotations

@@ -20,7 +20,7 @@ from doorward.data import ImageData
 from doorward.errors import InvalidInput
 from doorward.records import STRICT
 from doorward.scanning.base import Finding, Look, Scanner, file_scanner
-from doorward.scanning.measuring import held_out_success
+from doorward.scanning.measuring import held_out_success, require_several_classes
 from doorward.scanning.mesa.filling import fill
 from doorward.scanning.mesa.pressing import Rule
 from doorward.scanning.mesa.schedule import Race
@@ -38,6 +38,8 @@ Level = Annotated[float, Field(gt=0, lt=1)]
 SIDES = (1 / 16, 3 / 32, 5 / 32, 7 / 32)
 """Sides of patches as shares of the image's shorter side: 2, 3, 5, 7 of 32 pixels."""
 
+LEAST_HELD = 10
+"""Images to measure success on: any model sends one or two of them wherever a patch likes."""
 
 NEARLY = 0.75
 """Share of a fixed patch's success at which one that goes anywhere is preferred."""
@@ -141,8 +143,13 @@ class Mesa(Scanner):
                 why="one that covers the subject of an image proves nothing",
                 remedy=f"give sizes up to {shorter // 2}",
             )
-        if clean.num_classes < 2:
-            raise InvalidInput("a model of one class has none to compare with")
+        require_several_classes(clean)
+        if round(self.held_out * len(clean)) < LEAST_HELD:
+            raise InvalidInput(
+                f"{len(clean)} clean images are too few",
+                why=f"{self.held_out:g} of them measure success, and {LEAST_HELD} must do that",
+                remedy=f"give {math.ceil(LEAST_HELD / self.held_out)} or more, better hundreds",
+            )
         for name in ("rules", "levels"):
             given = getattr(self, name)
             if len(set(given)) < len(given):

@@ -19,11 +19,11 @@ from doorward.data import ImageData
 from doorward.errors import InvalidInput
 from doorward.records import STRICT
 from doorward.scanning.base import Finding, Look, Scanner, file_scanner
-from doorward.scanning.measuring import held_out_success
+from doorward.scanning.measuring import held_out_success, require_several_classes
 from doorward.scanning.mesa.distribution import PatchDistribution
 from doorward.scanning.mesa.generators import Generators
 from doorward.scanning.mesa.reference.constants import Constants
-from doorward.scanning.mesa.reference.submodel import fit_submodel, stack
+from doorward.scanning.mesa.reference.submodel import fit_submodel
 from doorward.scanning.mesa.stamping import paste, random_places
 from doorward.scanning.recovered import Recovered
 from doorward.training.context import Context
@@ -77,6 +77,7 @@ class MesaReference(Constants, Scanner):
                 f"patches of {self.size} pixels do not fit into images of {height}x{width}",
                 remedy="choose a smaller size",
             )
+        require_several_classes(clean)
         for target in self.targets or ():
             if target >= clean.num_classes:
                 raise InvalidInput(
@@ -131,7 +132,7 @@ class MesaReference(Constants, Scanner):
     def _distribution(self, target: int, parts: list[Generators]) -> PatchDistribution:
         return PatchDistribution.of(
             target,
-            stack(parts),
+            Generators.join(parts),
             sizes=[self.size] * len(parts),
             levels=self.levels[: len(parts)],
             places=self.places,

@@ -10,9 +10,9 @@ all, so that one Adam over both is the reference code's two.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, cast
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -27,7 +27,7 @@ from doorward.scanning.mesa.stamping import paste
 from doorward.training import Recipe
 from doorward.training.context import Context
 
-__all__ = ["SubModel", "Turns", "capped", "fit_submodel", "stack"]
+__all__ = ["SubModel", "Turns", "capped", "fit_submodel"]
 
 
 class SubModel(Behind):
@@ -201,19 +201,6 @@ def fit_submodel(
     turns = Turns(constants, target=target, level=level, seed=context.seed_of("draws", *name))
     context.fit(f"class {target}, level {level:g}", pair, turns, clean, recipe)
     return pair.generator.requires_grad_(False).eval()
-
-
-def stack(parts: Sequence[Generators]) -> Generators:
-    """Generators that were fitted one by one, as one stack."""
-    first = parts[0]
-    options: Any = first.options()
-    whole = Generators(len(parts), channels=first.channels, size=first.size, **options)
-    states = [part.state_dict() for part in parts]
-    with torch.no_grad():
-        for name, tensor in whole.state_dict().items():
-            axis = 1 if name in ("means", "variances") else 0
-            tensor.copy_(torch.cat([state[name] for state in states], axis))
-    return whole.to(first.weights[0].device)
 
 
 @contextmanager
