@@ -17,10 +17,10 @@ from torch.nn import functional as F
 
 from doorward.data import Batch, ImageData
 from doorward.errors import InvalidInput
-from doorward.metrics import predict
 from doorward.models.layers import head_view
 from doorward.randomness import generator
 from doorward.scanning import Recovered
+from doorward.scanning.measuring import held_out_success
 
 __all__ = ["TrueLabels", "recovered_success", "require_triggers"]
 
@@ -96,18 +96,6 @@ class TrueLabels:
         return images
 
 
-class _Stamped(nn.Module):
-    """A model behind triggers."""
-
-    def __init__(self, model: nn.Module, triggers: Recovered, draw: torch.Generator) -> None:
-        super().__init__()
-        self.model, self.triggers, self.draw = model, triggers, draw
-
-    def forward(self, images: Tensor) -> Tensor:
-        logits: Tensor = self.model(self.triggers.stamp(images, self.draw))
-        return logits
-
-
 def recovered_success(
     model: nn.Module, clean: ImageData, triggers: Recovered, draw: torch.Generator
 ) -> float:
@@ -122,11 +110,7 @@ def recovered_success(
     Returns:
         In [0, 1]; 0 where every image is of the class already.
     """
-    others = (clean.labels != triggers.target).nonzero().flatten()
-    if not len(others):
-        return 0.0
-    answers = predict(_Stamped(model, triggers, draw), clean.subset(others)).argmax(1)
-    return float((answers == triggers.target).double().mean())
+    return held_out_success(model, triggers, clean, draw) or 0.0
 
 
 def require_triggers(target: int, triggers: Recovered, clean: ImageData) -> None:
