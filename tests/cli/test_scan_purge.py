@@ -185,7 +185,55 @@ def test_folders_are_read_in_the_models_order_of_classes(biased, doorward, tmp_p
     assert (told["images"], told["labels"]) == (30, "model")
 
 
-def test_a_purge_says_whether_the_model_is_clean(models, biased, doorward):
+def test_classes_keep_the_models_order_in_split_folders_too(doorward, tmp_path):
+    from doorward.cli.suspects import clean_images, open_suspect
+
+    names = list("jihgfedcba")
+    save_model(create("resnet8", classes=names, input_shape=(1, 16, 16), width=4), tmp_path / "m")
+    write_folder(tmp_path / "photos" / "train", names)
+    write_folder(tmp_path / "photos" / "test", names[:2])
+    suspect = open_suspect(str(tmp_path / "m"), trust_factory=False)
+    rest = {"root": None, "size": None, "channels": None, "count": None, "seed": 0}
+    place = str(tmp_path / "photos")
+    for split, count in (("test", 2), ("train", 10), (None, 10)):
+        images = clean_images(suspect, place, split=split, labels="given", **rest)
+        assert images.classes == tuple(names)
+        expected = load("digits").resized(16).of_class(1).images[:3]
+        assert torch.equal(images.of_class("i").images[:3], expected)
+        assert len(images.labels.unique()) == count
+
+
+def test_other_names_of_classes_are_told_and_missing_labels_refused(biased, doorward, tmp_path):
+    save_model(network(), tmp_path / "m")
+    write_folder(tmp_path / "photos", "abcdefghij")
+    call = ["scan", tmp_path / "m", "--scanner", "biased", "--data"]
+    said = doorward(*call, tmp_path / "photos", parse=False)
+    assert "a is taken for 0, j for 9" in said.stderr
+    assert "Only 30 clean images" in said.stdout
+    write_folder(tmp_path / "flat", "abcdefghij", flat=True)
+    said = doorward(*call, tmp_path / "flat", code=2, parse=False)
+    assert "--labels model" in said.stderr
+
+
+@pytest.mark.parametrize("option", ["--out", "--report"])
+def test_places_that_cannot_be_written_are_refused_before_the_scan(
+    option, models, biased, doorward, monkeypatch
+):
+    monkeypatch.setattr(SCANNERS["biased"], "look", None)  # never reached
+    (models / "file").write_text("in the way")
+    call = ["scan", models / "innocent.model", *CALL, option, models / "file" / "scan"]
+    assert "could not be written" in doorward(*call, code=2, parse=False).stderr
+    call = ["scan", models / "innocent.model", *CALL, "--report", models]
+    assert "is a folder" in doorward(*call, code=2, parse=False).stderr
+    assert sorted(p.name for p in models.iterdir()) == [
+        "file",
+        "innocent.model",
+        "suspicious.model",
+    ]
+
+
+def test_a_purge_says_whether_the_model_is_clean(models, biased, doorward, monkeypatch):
+    monkeypatch.setattr("doorward.removal.purging.running.STEPS", 8)
     out = models / "out.model"
     told = doorward("purge", models / "innocent.model", *CALL, *QUIET, "--out", out)
     assert (told["ended"], told["changed"], told["clean"]) == ("nothing found", False, True)
@@ -233,8 +281,15 @@ def test_a_model_of_ones_own(biased, doorward, tmp_path, monkeypatch):
     save_file(weights, tmp_path / "w.safetensors")
     own = [f"{name}:Net=w.safetensors", *CALL, "--size", 16]
     assert doorward("scan", *own, code=1)["accused"] == [7]
+    monkeypatch.setattr("doorward.removal.purging.running.STEPS", 8)
     doorward("purge", *own, *QUIET, "--out", "p.model", code=1)
     assert read_card("p.model").factory == f"{name}:Net"
+    write_folder(tmp_path / "flat", "abcdefghij", flat=True)
+    flat = [own[0], "--data", "flat", "--labels", "model", "--scanner", "biased", *QUIET]
+    said = doorward("purge", *flat, "--out", "q.model", code=1, parse=False)
+    assert "agreement with the given model 100.00%" in said.stdout
+    assert len(read_card("q.model").classes) == 10
+    assert "held_out_agreement" in read_card("q.model").metrics
     said = doorward("scan", "p.model", *CALL, code=2, parse=False)
     assert "trust" in said.stderr
     assert doorward("scan", "p.model", *CALL, "--trust-factory", code=1)["accused"] == [7]

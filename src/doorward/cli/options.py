@@ -47,6 +47,7 @@ __all__ = [
     "make_recipe",
     "parse_options",
     "require_free",
+    "require_writable",
     "store_model",
 ]
 
@@ -218,8 +219,6 @@ def require_free(out: Path) -> None:
         InvalidInput: something other than a bundle is there.
         StorageFailed: the file system does not allow writing there.
     """
-    from doorward.files import atomic_folder
-
     occupied = out.is_file() or (
         out.is_dir() and any(out.iterdir()) and not (out / "model.json").is_file()
     )
@@ -229,9 +228,28 @@ def require_free(out: Path) -> None:
             why="saving would replace it",
             remedy="choose another --out",
         )
-    with atomic_folder(out.with_name(f".{out.name}.probe")) as probe:
-        (probe / "probe").write_bytes(b"doorward")
-    _remove(out.with_name(f".{out.name}.probe"))
+    require_writable(out)
+
+
+def require_writable(place: Path, *, file: bool = False) -> None:
+    """Refuse, before long work, a place that cannot be written afterwards.
+
+    Args:
+        place: where something will be; folders above it are made.
+        file: whether it will be a file; a folder there is refused.
+
+    Raises:
+        InvalidInput: there is a folder where a file is to be.
+        StorageFailed: the file system does not allow writing there.
+    """
+    from doorward.files import atomic_folder
+
+    if file and place.is_dir():
+        raise InvalidInput(f"{place} is a folder", remedy="name a file in it")
+    probe = place.with_name(f".{place.name}.probe")
+    with atomic_folder(probe) as folder:
+        (folder / "probe").write_bytes(b"doorward")
+    _remove(probe)
 
 
 def store_model(

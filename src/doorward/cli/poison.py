@@ -125,7 +125,14 @@ def poison(
     The bundle says beside the weights what was planted (evidence/backdoor.json), so nobody takes
     it for a clean model. For research and for testing defences, on models of your own.
     """
-    from doorward.cli.options import load_pair, make_model, make_recipe, require_free, store_model
+    from doorward.cli.options import (
+        load_pair,
+        make_model,
+        make_recipe,
+        require_free,
+        require_writable,
+        store_model,
+    )
     from doorward.files import atomic_file
     from doorward.poisoning import plant
     from doorward.training import is_main_process
@@ -133,6 +140,9 @@ def poison(
     require_free(out)
     folder = backdoor or out.with_name(out.name + ".backdoor")
     _require_free(folder, out)
+    place = picture or out.with_name(out.name + ".png")
+    require_writable(folder)
+    require_writable(place, file=True)
     chosen = _chosen(attack, constant)
     train_set, test_set = load_pair(data, root=root, size=size, channels=channels)
     net = make_model(train_set, arch=arch, factory=model, options=option, seed=seed)
@@ -159,7 +169,6 @@ def poison(
     evidence = {"backdoor.json": result.backdoor}
     store_model(net, out, recipe=recipe, metrics=metrics, evidence=evidence)
     planted.save(folder)
-    place = picture or out.with_name(out.name + ".png")
     drawn = before_and_after(test_set.sample(10, seed=seed), planted)
     with atomic_file(place) as temporary:
         drawn.save(temporary, format="PNG")

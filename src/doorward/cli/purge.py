@@ -102,7 +102,7 @@ def purge(
     The model that is written never loses more than the budget on images held out for that; what
     costs more is undone. A model in which nothing is found is written as it was.
     """
-    from doorward.cli.options import require_free
+    from doorward.cli.options import require_free, require_writable
     from doorward.cli.suspects import (
         clean_images,
         controls_for,
@@ -113,6 +113,8 @@ def purge(
     from doorward.removal import purge as clean_up
 
     require_free(out)
+    if report is not None:
+        require_writable(report, file=True)
     looker = make_scanner(scanner, scanner_option)
     suspect = open_suspect(model, trust_factory=trust_factory)
     clean = clean_images(
@@ -153,7 +155,7 @@ def purge(
         purged,
         clean,
         out,
-        metrics={"held_out_accuracy": result.accuracy_after},
+        metrics={f"held_out_{_measured(result)}": result.accuracy_after},
         evidence={"purge.json": result.to_dict()},
     )
     if report is not None:
@@ -189,11 +191,16 @@ def _lines(result: PurgeResult) -> list[str]:
         for number, entry in enumerate(result.rounds, start=1)
         for step in entry.steps
     ]
-    heads = ["round", "repair", "accuracy", "triggers still work", "time", ""]
+    heads = ["round", "repair", _measured(result), "triggers still work", "time", ""]
     return ([table(heads, rows)] if rows else []) + [
         result.told(),
         f"Searched: {result.verdict.searched}.",
     ]
+
+
+def _measured(result: PurgeResult) -> str:
+    """What images without labels can tell is only whether the model still says the same."""
+    return "accuracy" if result.labels == "given" else "agreement"
 
 
 def _report(

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 __all__ = ["add_to", "verdict_lines"]
 
 _SHOWN = 20  # classes in the printed table
+_FEW = 100  # clean images
 _RESULT = "result.json"
 
 
@@ -79,11 +80,15 @@ def scan(
     searches, and it says which these are. With clean models of the same kind (--control-model) the
     verdict is a p-value.
     """
+    from doorward.cli.options import require_writable
     from doorward.cli.suspects import clean_images, controls_for, make_scanner, open_suspect
     from doorward.scanning import scan as look
 
     if out is not None:
         _require_scan_folder(out)
+        require_writable(out)
+    if report is not None:
+        require_writable(report, file=True)
     looker = make_scanner(scanner, scanner_option)
     suspect = open_suspect(model, trust_factory=trust_factory)
     clean = clean_images(
@@ -127,6 +132,8 @@ def scan(
 
 def verdict_lines(result: ScanResult) -> list[str]:
     """A scan for the terminal: the classes, the verdict, what was searched."""
+    from doorward.scanning import SCANNERS
+
     order = sorted(range(len(result.findings)), key=lambda row: -result.findings[row].statistic)[
         :_SHOWN
     ]
@@ -156,6 +163,8 @@ def verdict_lines(result: ScanResult) -> list[str]:
         if result.decided_by == "controls"
         else f"a statistic above {result.alarm:.3g}"
     )
+    if result.images < _FEW and SCANNERS.facts(result.scanner).get("images") != "none":
+        lines.append(f"Only {result.images} clean images: a few hundred make this more certain.")
     if not result.found:
         lines.append(f"No backdoor found in {result.seconds:.0f} s: no class has {bar}.")
     else:

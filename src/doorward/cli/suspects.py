@@ -9,6 +9,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,7 +18,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 import typer
 
 from doorward.cli.common import note
-from doorward.errors import InvalidInput
+from doorward.errors import InvalidInput, MissingData
 
 if TYPE_CHECKING:
     from torch import nn
@@ -145,6 +146,7 @@ def clean_images(
     """Load the user's images as the model takes them, classes in the model's order."""
     from doorward.data import DATASETS, load, load_folder
     from doorward.data.folders import class_folders
+    from doorward.data.image_files import EXTENSIONS
 
     if suspect.input_shape is not None:
         depth, height, width = suspect.input_shape
@@ -155,19 +157,46 @@ def clean_images(
         part = split or ("train" if data in DATASETS else "all")
         images = load(data, split=part, root=root, size=size, channels=channels)
     else:
-        names = class_folders(folder)
-        if labels == "model" and not names:  # images side by side, without classes
+        flat = not class_folders(folder) and any(
+            file.suffix.lower() in EXTENSIONS for file in folder.iterdir()
+        )
+        if flat and labels == "model":  # images side by side, without classes
             images = load_folder(
                 folder.absolute().parent, classes=[folder.absolute().name], size=size,
                 channels=channels,
             )  # fmt: skip
-        elif split is None and suspect.classes and set(names) <= set(suspect.classes):
-            # Folders are sorted by name, the model's classes perhaps not.
-            images = load_folder(folder, classes=suspect.classes, size=size, channels=channels)
+        elif flat:
+            raise MissingData(
+                f"the images in {folder} have no labels",
+                why=f"expected {folder}/CLASS/IMAGE",
+                remedy="put the images of each class into a folder of its own, or use --labels "
+                "model to take the model's own answers",
+            )
         else:
             images = load(data, split=split or "all", root=root, size=size, channels=channels)
+    if suspect.classes and labels == "given":
+        images = _in_order(images, suspect.classes)
     if count is not None and count < len(images):
         images = images.sample(count, seed=seed)
+    return images
+
+
+def _in_order(images: ImageData, classes: tuple[str, ...]) -> ImageData:
+    """The images with the model's classes in the model's order; folders are sorted by name."""
+    import torch
+
+    if images.classes == classes:
+        return images
+    if set(images.classes) <= set(classes):
+        numbers = torch.tensor([classes.index(name) for name in images.classes])
+        labels = numbers.to(images.labels.device)[images.labels]
+        return dataclasses.replace(images, labels=labels, classes=classes)
+    if len(images.classes) == len(classes):
+        note(
+            f"The classes of {images.name} have other names than the model's: "
+            f"{images.classes[0]} is taken for {classes[0]}, {images.classes[-1]} for "
+            f"{classes[-1]}, and so on in their order."
+        )
     return images
 
 
@@ -230,9 +259,14 @@ def save_repaired(
 ) -> None:
     """Write a repaired model as a bundle; a foreign one keeps its origin."""
     from doorward.bundles import save_model
+    from doorward.metrics import predict
+    from doorward.models.classifier import class_names
 
     origin = dict(suspect.origin)
     if origin:
-        origin["classes"] = suspect.classes or clean.classes
+        # Images without labels have no class names either.
+        count = predict(repaired, clean.subset([0])).shape[1]
+        named = clean.classes if count == clean.num_classes else class_names(count)
+        origin["classes"] = suspect.classes or named
         origin["input_shape"] = suspect.input_shape or clean.image_shape
     save_model(repaired, out, metrics=metrics, evidence=evidence, **origin)

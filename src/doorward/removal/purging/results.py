@@ -72,7 +72,8 @@ class PurgeResult(Record):
             more; ``"rounds"``: it still does, and no round was left; ``"stuck"``: it does, and no
             repair was acceptable.
         budget_accuracy: points that accuracy may fall.
-        accuracy_before: of the given model, on the held-out images.
+        accuracy_before: of the given model, on the held-out images; by its own answers (1) where
+            these stand in for labels.
         accuracy_after: of the model that came back, never more than the budget below.
         success_before: by class, the largest success of any recovered triggers of that class
             against the given model, on the held-out images of other classes.
@@ -135,8 +136,10 @@ class PurgeResult(Record):
 
     def told(self) -> str:
         """The outcome in one sentence."""
+        # Without labels, what is measured is how far the model agrees with itself as it was.
+        kind = "accuracy" if self.labels == "given" else "agreement with the given model"
         price = (
-            f"accuracy {self.accuracy_before:.2%} -> {self.accuracy_after:.2%} on "
+            f"{kind} {self.accuracy_before:.2%} -> {self.accuracy_after:.2%} on "
             f"{self.held_out} held-out images"
         )
         if self.ended == "nothing found":
