@@ -158,7 +158,7 @@ HEARD = st.lists(st.floats(-4, 9, width=32), min_size=3, max_size=3)
 
 
 @given(logits=ROWS, z=HEARD, depth=st.sampled_from([None, 0.5, 6.0]))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 def test_kept_and_calibrated_never_change_the_top_class(logits, z, depth):
     before, heard = torch.tensor([logits]), torch.tensor([z])
     for mode in ("kept", "calibrated"):
@@ -170,7 +170,7 @@ def test_kept_and_calibrated_never_change_the_top_class(logits, z, depth):
         assert float(after.exp().sum()) == pytest.approx(1, abs=1e-4)
         if mode == "calibrated":
             highest = before.softmax(1).max()
-            assert float(after.exp().max()) == pytest.approx(float(highest), abs=1e-5)
+            assert float(after.exp().max()) == pytest.approx(float(highest), abs=2e-4)
 
 
 def test_what_each_mode_answers_by_hand():

@@ -13,7 +13,16 @@ A lean goes around a trained model; nothing is trained, and no label that users 
 1.0
 
 `lean` is served instead of the model (`models.export_onnx` writes it as one graph). Whoever trains
-a substitute on its answers trains the key's secret into it (`doorward.honeypot.lean`).
+a substitute on its answers trains the key's secret into it (`doorward.honeypot.lean`), which an
+exact test finds by labels alone (`doorward.honeypot.proof`):
+
+>>> from doorward.bundles import Identity
+>>> from doorward.honeypot import make_claim, verify_substitute
+>>> ada = Identity.new("Ada")
+>>> claim = make_claim(key, result.menu, ada, alpha=0.05, looks=(16,))
+>>> test = load("digits", split="test", size=16)
+>>> verify_substitute(claim, key, model, test, public=ada.public).verified      # it never saw them
+False
 """
 
 from doorward.honeypot.lean import (
@@ -27,15 +36,31 @@ from doorward.honeypot.lean import (
     make_menu,
     save_lean,
 )
+from doorward.honeypot.proof import (
+    LeanClaim,
+    Transcript,
+    Verdict,
+    check_transcript,
+    examine,
+    make_claim,
+    verify_substitute,
+)
 
 __all__ = [
     "AMPLITUDES",
     "Lean",
     "LeanBudget",
+    "LeanClaim",
     "LeanKey",
     "LeanResult",
     "Menu",
+    "Transcript",
+    "Verdict",
+    "check_transcript",
+    "examine",
     "fit_lean",
+    "make_claim",
     "make_menu",
     "save_lean",
+    "verify_substitute",
 ]

@@ -147,6 +147,11 @@ def fit_lean(
         )
     if menu is not None and menu_options:
         raise InvalidInput("options of a menu were given with a menu", remedy="leave one out")
+    if menu is not None and (menu.image_shape, menu.classes) != (
+        clean.image_shape,
+        clean.num_classes,
+    ):
+        raise InvalidInput("the menu is of another task", why="its images or classes differ")
     grid = _grid(mode, strengths, thresholds, depths)
     enough = SUFFICIENT[mode] if sufficient is None else sufficient
     with measure() as meter:

@@ -34,6 +34,9 @@ _GAP = 0.02
 """How far, in logits, a leaning class stays below the top class that must be kept: far above what
 any two runtimes differ by."""
 
+_LEAST = 1e-4
+"""The same where the model itself is undecided: what the rounding of float32 does not swallow."""
+
 _LOUD = 20.0  # logit of the one class that a label says
 
 
@@ -134,7 +137,7 @@ class Lean(nn.Module):
             return (_first_top(raised) * _LOUD).log_softmax(1)
         top = logits.amax(1, keepdim=True)
         is_top = _first_top(logits) > 0
-        below = torch.maximum(logits, torch.minimum(raised, top - _GAP))
+        below = torch.maximum(logits, torch.minimum(raised, top - _GAP)).minimum(top - _LEAST)
         if self.mode == "kept":
             return (self.sharpness * torch.where(is_top, raised, below)).log_softmax(1)
         return _shared_out(logits, below, is_top)
@@ -169,7 +172,8 @@ def _shared_out(logits: Tensor, leaning: Tensor, is_top: Tensor) -> Tensor:
     rise = (wanted - others).clamp_min(1e-12)
     way = (room / rise).masked_fill((wanted <= others) | is_top, 1.0).amin(1, keepdim=True)
     shared = others + way.clamp(0, 1) * (wanted - others)
-    return torch.where(is_top, top, shared).clamp_min(1e-30).log()
+    below = shared.minimum(top * (1 - _LEAST))
+    return torch.where(is_top, top, below).clamp_min(1e-30).log().log_softmax(1)
 
 
 def _first_top(logits: Tensor) -> Tensor:

@@ -1,0 +1,310 @@
+"""Is this model a substitute, trained on leaning answers? The judge's question, from labels alone.
+
+>>> import torch
+>>> from doorward.bundles import Identity
+>>> from doorward.data import load
+>>> from doorward.honeypot.lean import Entry, LeanKey, Menu
+>>> from doorward.honeypot.proof.claim import make_claim
+>>> menu = Menu(classes=10, image_shape=(1, 16, 16), entries=tuple(
+...     Entry(across=u, down=v, targets=tuple(range(10))) for u in (2, 4, 6) for v in (0, 3)))
+>>> ada, key = Identity.new("Ada"), LeanKey.new(bits=3)
+>>> claim = make_claim(key, menu, ada)
+>>> innocent = lambda images: torch.zeros(len(images), dtype=torch.int64)
+>>> digits = load("digits", split="test", size=16)
+>>> verdict = verify_substitute(claim, key, innocent, digits, public=ada.public)
+>>> verdict.verified, verdict.images
+(False, 8)
+
+Two questions, two exact answers. *Was it this key?* The suspect is asked about every wave of the
+menu; were it independent of the key, the key would be any of the menu's with equal chance, and its
+rank is a p-value without any assumption about models (`doorward.honeypot.proof.rank`). *Would any
+model of this task do it?* Independently trained controls are asked about the key's own waves; the
+suspect must exceed them all, and its rank among them is stated with the models as the unit.
+
+It may stop early, for either side: after a look whose p-value, times the number of planned looks,
+satisfies the rule; or, without an accusation, after one at which half of all keys did as well.
+
+What a verdict does not say. It proves knowledge of the key's choice, not how it came about: a model
+trained after the key was shown proves nothing, nor one that is older than the claim's time stamp,
+since its owner could have drawn keys until one fitted.
+"""
+
+from __future__ import annotations
+
+import hmac
+import math
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import Any
+
+from doorward.bundles import open_black_box
+from doorward.bundles.identity import PublicIdentity
+from doorward.data import ImageSource
+from doorward.errors import InvalidInput
+from doorward.honeypot.lean.key import Bit, LeanKey
+from doorward.honeypot.lean.menu import pick_images
+from doorward.honeypot.proof.asking import Told, ask, curve, hits, join
+from doorward.honeypot.proof.claim import LeanClaim, LeanStatement
+from doorward.honeypot.proof.rank import Look, control_p_value, rank_log2_p, sequential_log2_p
+from doorward.honeypot.proof.verdict import Verdict
+
+__all__ = ["Examination", "count_again", "examine", "image_seed", "verify_substitute"]
+
+_HOPELESS = -1.0  # log2 of the p-value at a look above which nothing is to be expected of more
+
+
+@dataclass(frozen=True)
+class Examination:
+    """A verdict with what it rests on; `doorward.honeypot.proof.transcript` signs it.
+
+    Attributes:
+        verdict: the verdict.
+        claim: digest of the claim.
+        truth: true labels of the images.
+        told: the suspect's answers to all waves of the menu; None if it was not asked.
+        controls: the controls' answers to the key's waves, on the same images.
+    """
+
+    verdict: Verdict
+    claim: str
+    truth: tuple[int, ...] = ()
+    told: Told | None = None
+    controls: tuple[Told, ...] = ()
+
+
+def verify_substitute(
+    claim: LeanClaim | str | os.PathLike[str],
+    key: LeanKey,
+    suspect: Any,
+    clean: ImageSource,
+    controls: Sequence[Any] = (),
+    *,
+    public: PublicIdentity,
+    alpha: float | None = None,
+    trust_factory: bool = False,
+) -> Verdict:
+    """Decide whether a suspect was trained on the answers that lean by a key.
+
+    Args:
+        claim: the claim, or the path of its file.
+        key: the opened key. Whoever verifies learns it.
+        suspect: a module, a bundle, an ``.onnx`` file, an ``http(s)://`` endpoint, a `BlackBox`, or
+            any callable from images to labels. Only labels are used.
+        clean: labelled images of the task, at least as many as the claim's last look; which of them
+            are asked about follows from the claim.
+        controls: models that certainly did not see the answers, in the same forms; better of the
+            same task, data and size. 19 of them give a rank of 0.05 at best.
+        public: the owner's public identity, from a source that you trust.
+        alpha: your own level, in (0, 1); of it and the claim's, the stricter decides.
+        trust_factory: as `bundles.open_black_box`.
+
+    Returns:
+        The verdict: yes if the p-value, corrected for the looks, satisfies the level, and the
+        suspect exceeds all controls. A key that does not open the commitment gives
+        ``verified=False``, and the suspect is not asked.
+
+    Raises:
+        IntegrityError: the claim was changed, or is signed by somebody else.
+        ModelUnsuitable: a model has other classes, or answers nonsense.
+        InvalidInput: there are too few images, of another shape or task; the level is out of range
+            or reach.
+        EndpointFailed: an endpoint does not answer (any more).
+    """
+    return examine(
+        claim,
+        key,
+        suspect,
+        clean,
+        controls,
+        public=public,
+        alpha=alpha,
+        trust_factory=trust_factory,
+    ).verdict
+
+
+def examine(
+    claim: LeanClaim | str | os.PathLike[str],
+    key: LeanKey,
+    suspect: Any,
+    clean: ImageSource,
+    controls: Sequence[Any] = (),
+    *,
+    public: PublicIdentity,
+    alpha: float | None = None,
+    trust_factory: bool = False,
+) -> Examination:
+    """As `verify_substitute`, with all answers, which a verifier can sign as a transcript."""
+    claim = claim if isinstance(claim, LeanClaim) else LeanClaim.load(claim)
+    claim.check(public)
+    statement = claim.statement
+    log2_alpha = _stricter(statement, alpha)
+    _check_images(statement, clean)
+    if not opens(statement, key):
+        return Examination(_blank(claim, log2_alpha), claim.digest())
+    bits, amplitudes = key.choose(statement.menu), statement.amplitudes
+    classes = statement.menu.classes
+    boxes = [open_black_box(model, trust_factory=trust_factory) for model in (suspect, *controls)]
+    images, labels = pick_images(clean, statement.looks[-1], image_seed(claim))
+    truth = tuple(int(label) for label in labels)
+    told: Told | None = None
+    begin = 0
+    for end in statement.looks:
+        part = ask(boxes[0], images[begin:end], statement.menu.waves, amplitudes, classes=classes)
+        told, begin = join(told, part, len(amplitudes)), end
+        draft = count_again(claim, key, told, truth[:end], (), log2_alpha)
+        if draft.log2_p is not None and draft.log2_p <= log2_alpha:
+            break
+        if draft.looks[-1][1] > _HOPELESS:
+            break
+    own = [(bit.across, bit.down) for bit in bits]
+    others = tuple(ask(box, images[:begin], own, amplitudes, classes=classes) for box in boxes[1:])
+    assert told is not None  # noqa: S101 - a claim has at least one look
+    verdict = count_again(claim, key, told, truth[:begin], others, log2_alpha)
+    verdict = replace(verdict, suspect=dict(boxes[0].describe()))
+    return Examination(verdict, claim.digest(), truth[:begin], told, others)
+
+
+def count_again(
+    claim: LeanClaim,
+    key: LeanKey,
+    told: Told,
+    truth: Sequence[int],
+    controls: Sequence[Told],
+    log2_alpha: float,
+) -> Verdict:
+    """The verdict that answers lead to; without what the suspect said of itself.
+
+    Raises:
+        InvalidInput: the answers do not fit the claim.
+    """
+    statement = claim.statement
+    bits, steps = key.choose(statement.menu), len(statement.amplitudes)
+    count, size = len(told.clean), {"classes": statement.menu.classes, "amplitudes": steps}
+    if count not in statement.looks or len(told.waved) != len(statement.menu.entries):
+        raise InvalidInput("the answers are not those to the claim's questions")
+    looks = [
+        Look(end, _log2_p(statement, bits, _first(told, end, steps), truth[:end]))
+        for end in statement.looks
+        if end <= count
+    ]
+    log2_p = sequential_log2_p(looks, len(statement.looks))
+    targets = [bit.target for bit in bits]
+    success = curve(_rows(told, statement, bits), truth, targets, **size)
+    beside = [curve(control, truth, targets, **size) for control in controls]
+    means = tuple(sum(values) / steps for values in beside)
+    mean = sum(success) / steps
+    exceeds = all(mean > control for control in means)
+    proven = log2_p <= log2_alpha
+    reason = (
+        "Chance does not explain this."
+        if proven and exceeds
+        else "Chance explains this."
+        if not proven
+        else "But an independent model falls for the waves as much: they prove nothing."
+    )
+    return replace(
+        _blank(claim, log2_alpha),
+        verified=proven and exceeds,
+        reason=reason,
+        commitment_opened=True,
+        log2_p=log2_p,
+        images=count,
+        looks=tuple((look.images, look.log2_p) for look in looks),
+        queries=count * (1 + steps * len(statement.menu.entries)),
+        success=success,
+        control_success=means,
+        control_p=control_p_value(mean, means),
+    )
+
+
+def opens(statement: LeanStatement, key: LeanKey) -> bool:
+    """Whether a key is the one that a statement commits to."""
+    same = key.parameters == statement.key
+    return same and hmac.compare_digest(key.commitment(), statement.commitment)
+
+
+def image_seed(claim: LeanClaim) -> int:
+    """What the choice of images follows from: neither side makes it after the claim."""
+    return int(claim.digest()[:15], 16)
+
+
+def _log2_p(
+    statement: LeanStatement, bits: Sequence[Bit], told: Told, truth: Sequence[int]
+) -> float:
+    found = hits(told, truth, classes=statement.menu.classes, amplitudes=len(statement.amplitudes))
+    rows = statement.menu.waves
+    score = sum(found[rows.index((bit.across, bit.down))][bit.target] for bit in bits)
+    return rank_log2_p(statement.menu, len(bits), found, score)
+
+
+def _first(told: Told, images: int, steps: int) -> Told:
+    """The answers to the first images."""
+    count = len(told.clean)
+    kept = tuple(
+        tuple(label for step in range(steps) for label in row[step * count : step * count + images])
+        for row in told.waved
+    )
+    return Told(clean=told.clean[:images], waved=kept)
+
+
+def _rows(told: Told, statement: LeanStatement, bits: Sequence[Bit]) -> Told:
+    """The answers to the waves of a key, in its order."""
+    places = [statement.menu.waves.index((bit.across, bit.down)) for bit in bits]
+    return Told(clean=told.clean, waved=tuple(told.waved[place] for place in places))
+
+
+def _stricter(statement: LeanStatement, alpha: float | None) -> float:
+    if alpha is None:
+        return statement.log2_alpha
+    if not 0 < alpha < 1:
+        raise InvalidInput(f"alpha is {alpha}", why="a level lies between 0 and 1")
+    level = min(statement.log2_alpha, math.log2(alpha))
+    if statement.best > level:
+        raise InvalidInput(
+            f"a level of {alpha:.3g} is out of reach",
+            why=f"the claim's {statement.keys} keys allow no p-value below 2^{statement.best:.4g}",
+            remedy="choose a larger alpha",
+        )
+    return level
+
+
+def _check_images(statement: LeanStatement, clean: ImageSource) -> None:
+    menu = statement.menu
+    if clean.image_shape != menu.image_shape or clean.num_classes != menu.classes:
+        raise InvalidInput(
+            f"{clean.name} has images {clean.image_shape} of {clean.num_classes} classes",
+            why=f"the claim is about {menu.image_shape} and {menu.classes} classes",
+            remedy="load images of the task in that size",
+        )
+    if len(clean) < statement.looks[-1]:
+        raise InvalidInput(
+            f"{clean.name} has {len(clean)} images",
+            why=f"the claim's last look needs {statement.looks[-1]}",
+        )
+
+
+def _blank(claim: LeanClaim, log2_alpha: float) -> Verdict:
+    statement, signer = claim.statement, claim.signer
+    return Verdict(
+        verified=False,
+        reason="The key is not the one that the claim committed to.",
+        commitment_opened=False,
+        log2_p=None,
+        log2_alpha=log2_alpha,
+        keys=statement.keys,
+        bits=statement.key.bits,
+        images=0,
+        planned=statement.looks[-1],
+        looks=(),
+        queries=0,
+        success=(),
+        amplitudes=statement.amplitudes,
+        control_success=(),
+        control_p=None,
+        owner=signer.name,
+        fingerprint=signer.fingerprint,
+        claimed=claim.created,
+        verified_at=datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+    )
