@@ -22,6 +22,7 @@ from doorward.cli import (
     bundle,
     data,
     demo,
+    desk,
     evaluate,
     export,
     gateway,
@@ -32,6 +33,7 @@ from doorward.cli import (
     scan,
     serve,
     steal,
+    trade,
     train,
     watermark,
 )
@@ -92,6 +94,8 @@ app.add_typer(export.group, name="export")
 app.add_typer(gateway.group, name="gateway")
 app.add_typer(keys.group, name="keys")
 app.add_typer(watermark.group, name="watermark")
+app.add_typer(trade.group, name="trade")
+app.add_typer(desk.group, name="desk")
 app.add_typer(bench.group, name="bench")
 
 

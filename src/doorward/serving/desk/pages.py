@@ -22,7 +22,8 @@ from doorward.reporting import Report
 from doorward.serving.desk import visits
 from doorward.serving.desk.desk import Desk
 from doorward.serving.desk.requests import desk_of, open_door
-from doorward.serving.desk.showing import deal_sections, money
+from doorward.serving.desk.showing import deal_sections
+from doorward.serving.desk.wording import money
 from doorward.trading.protocol import Deal
 
 __all__ = ["router"]

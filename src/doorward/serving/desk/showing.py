@@ -1,18 +1,20 @@
 """A deal as sections of a report: the offer, the model card, and for its parties what happened.
 
->>> money(123456, "EUR")
-'1,234.56 EUR'
+::
+
+    for section in deal_sections(deal, viewer=None, history=None):
+        report.add(section)
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from typing import Any
 
 from doorward.metrics.statistics import clopper_pearson
 from doorward.reporting import Dots, Number, Numbers, Section, Table, Text, Verdict
 from doorward.reporting.blocks import Block
+from doorward.serving.desk.wording import moment, money
 from doorward.trading.protocol import Counts, Deal, Event, Stage
 
 __all__ = ["deal_sections", "moment", "money"]
@@ -30,20 +32,6 @@ _STAGES = {
     Stage.WITHDRAWN: "The seller stepped back.",
     Stage.EXPIRED: "Nobody bought in time.",
 }
-
-
-def money(cents: int, currency: str) -> str:
-    """An amount of cents in words."""
-    sign, whole = "-" if cents < 0 else "", abs(cents)
-    return f"{sign}{whole // 100:,}.{whole % 100:02d} {currency}"
-
-
-def moment(seconds: int) -> str:
-    """A time in words."""
-    try:
-        return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M UTC")
-    except (ValueError, OverflowError, OSError):
-        return f"{seconds} seconds after 1970"
 
 
 def deal_sections(
