@@ -60,6 +60,10 @@ def test_led_by_hand() -> None:
     expected = torch.tensor([2.0]).exp().add(1).log()
     torch.testing.assert_close(result.loss[:, 0], expected.expand(2))
     assert result.hits.tolist() == [[0.0], [0.0]]
+    firm = led(logits, torch.tensor([[0], [0]]), torch.tensor([1, -1]), 0.5)
+    assert firm.loss.tolist() == [[2.5], [2.5]]
+    arrived = led(logits.flip(2), torch.tensor([[0], [0]]), torch.tensor([1, -1]), 0.5)
+    assert arrived.loss.tolist() == [[0.0], [0.0]]
     turned = led(logits.flip(2), torch.tensor([[0], [0]]), torch.tensor([1, -1]))
     assert turned.hits.tolist() == [[1.0], [1.0]]
 

@@ -23,6 +23,7 @@ from doorward.cli import (
     data,
     demo,
     desk,
+    distance,
     evaluate,
     export,
     gateway,
@@ -87,7 +88,7 @@ def _root(
     pass
 
 
-for module in (demo, train, evaluate, bundle, poison, steal, scan, purge, remove, serve):
+for module in (demo, train, evaluate, bundle, poison, steal, scan, purge, remove, distance, serve):
     module.add_to(app)
 app.add_typer(data.group, name="data")
 app.add_typer(export.group, name="export")

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from doorward.data import ImageData
-from doorward.errors import InvalidInput
+from doorward.errors import InvalidInput, ModelUnsuitable
 from doorward.hardening.aims import Aims
 from doorward.hardening.measures import Gauges, Measure, Perceptual
 from doorward.hardening.pool import Pool, require_images
@@ -110,7 +110,7 @@ def attack_in(
         settings: of the search.
         coder: see `attack_pairs`.
         reference: see `attack_pairs`.
-        measures: to report beside the search's own.
+        measures: to report beside the search's own; ``"lpips"`` only of models with feature maps.
     """
     begun, before = time.perf_counter(), len(context.history)
     require_images(clean, aims)
@@ -124,7 +124,14 @@ def attack_in(
     device = context.device
     pool = Pool.of(work, settings.images, device, context.generator("pool"))
     orders = _orders(context, aims, len(pool)).to(device)
-    perceptual = _perceptual(context, clean, model, reference) if "lpips" in names else None
+    perceptual = None
+    if "lpips" in names:
+        try:
+            perceptual = _perceptual(context, clean, model, reference)
+        except ModelUnsuitable:  # a model without feature maps
+            if "lpips" in settings.measured:
+                raise
+            names.remove("lpips")
     count = len(aims)
     value, success = torch.full((count,), torch.inf), torch.zeros(count)
     work_done = 0

@@ -51,13 +51,18 @@ class Led(NamedTuple):
     hits: Tensor
 
 
-def led(logits: Tensor, labels: Tensor, targets: Tensor) -> Led:
-    """Cross-entropy towards each row's target; away from the label where there is none.
+def led(logits: Tensor, labels: Tensor, targets: Tensor, confidence: float | None = None) -> Led:
+    """How far images are from their targets, or from leaving their labels where there is none.
+
+    Cross-entropy goes on to push images that have arrived, against the measure that is to shrink;
+    a margin (Carlini and Wagner 2017; in Feature Space Attack with a confidence of 1) leaves them.
 
     Args:
         logits: (R, B, K).
         labels: int64 (R, B).
         targets: int64 (R,); -1 for any class but the label.
+        confidence: by how much the wanted logit shall exceed all others (or the label's fall below
+            one of them); None for cross-entropy.
 
     >>> even = torch.zeros(2, 1, 4)
     >>> led(even, torch.tensor([[0], [0]]), torch.tensor([1, -1])).loss.exp()[:, 0]
@@ -65,10 +70,14 @@ def led(logits: Tensor, labels: Tensor, targets: Tensor) -> Led:
     """
     free = (targets == ANY)[:, None].expand_as(labels)
     wanted = torch.where(free, labels, targets[:, None])
-    whole = logits.logsumexp(2)
     own = F.one_hot(wanted, logits.shape[2]).bool()
-    towards = whole - logits.masked_fill(~own, -torch.inf).logsumexp(2)
-    away = whole - logits.masked_fill(own, -torch.inf).logsumexp(2)
+    at, rest = logits.gather(2, wanted[..., None])[..., 0], logits.masked_fill(own, -torch.inf)
+    if confidence is None:
+        whole = logits.logsumexp(2)
+        towards, away = whole - at, whole - rest.logsumexp(2)
+    else:
+        gap = rest.amax(2) - at
+        towards, away = F.relu(confidence + gap), F.relu(confidence - gap)
     hit = (logits.detach().argmax(2) == wanted) != free
     return Led(torch.where(free, away, towards), hit.float())
 
@@ -84,8 +93,8 @@ def excess(measured: dict[Measure, Tensor], limits: dict[Measure, float]) -> Ten
 class PairSearch:
     """Leads every row's images to its target by a change that is small, or within limits.
 
-    Minimised is, per row, the mean cross-entropy plus the weighted measure plus what exceeds the
-    limits; after each pass over the images the weight is adapted and a better change is kept
+    Minimised is, per row, the mean loss (see `led`) plus the weighted measure plus what exceeds
+    the limits; after each pass over the images the weight is adapted and a better change is kept
     (Wang et al. 2019 and MOTH, Tao et al. 2022: `SizeWeight`). Better is a smaller one of those
     that succeed, or without a measure to shrink, a more successful one of those within the limits.
 
@@ -136,7 +145,7 @@ class PairSearch:
         images = shown.images
         changed = change(images, rows)
         logits = folded(attacked(changed.flatten(0, 1)).float(), *changed.shape[:2])
-        result = led(logits, shown.labels, aims.targets)
+        result = led(logits, shown.labels, aims.targets, self.settings.confidence)
         measured = self.gauges(change, rows, shown, images, changed)
         loss = shown.mean(result.loss) + excess(measured, self.settings.limits)
         shrink = self.settings.shrink

@@ -33,6 +33,8 @@ class Settings(Record):
             change within the limits.
         limits: largest values of measures: the budget.
         wanted: share of the images that must be led astray.
+        confidence: margin of the logits that is asked for; None for cross-entropy, as in Neural
+            Cleanse and MOTH.
         epochs: passes over the attack's images; the weight of the measure is adapted after each.
         images: at most so many of each class.
         batch_size: images of each row per step.
@@ -51,11 +53,12 @@ class Settings(Record):
     shrink: Measure | None = "pixel"
     limits: dict[Measure, Positive] = field(default_factory=dict)
     wanted: Annotated[float, Field(gt=0, le=1)] = 0.9
+    confidence: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = 1.0
     epochs: Count = 200
     images: Count = 64
     batch_size: Count = 64
     lr: Positive = 0.05
-    first_weight: Positive = 1e-2
+    first_weight: Positive = 0.1
     patience: Count = 5
     up: Annotated[float, Field(gt=1, allow_inf_nan=False)] = 1.5
     stall: Count | None = 40

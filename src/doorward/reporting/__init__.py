@@ -19,7 +19,7 @@ True
 
 Blocks: `Text`, `Numbers`, `Table`, `Picture`, `Curve`, `Dots`, `Bars`, `Scatter`, `Verdict`,
 `Code`, `Note`. `environment_table` and `training_curves` make blocks from the JSON of results,
-`scan_section` and `purge_section` whole sections.
+`scan_section`, `purge_section` and `distance_section` whole sections.
 """
 
 from doorward.reporting.blocks import (
@@ -34,6 +34,7 @@ from doorward.reporting.blocks import (
     Verdict,
 )
 from doorward.reporting.builders import environment_table, training_curves
+from doorward.reporting.hardening import distance_section
 from doorward.reporting.numerals import format_value, percent, power_of_two
 from doorward.reporting.plots import Bars, Curve, Dots, Scatter
 from doorward.reporting.removal import purge_section
@@ -56,6 +57,7 @@ __all__ = [
     "Table",
     "Text",
     "Verdict",
+    "distance_section",
     "environment_table",
     "format_value",
     "percent",

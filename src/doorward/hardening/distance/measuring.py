@@ -67,6 +67,7 @@ MOTH = Measuring(
         epochs=1000,
         images=100,
         batch_size=32,
+        confidence=None,
         first_weight=1e-3,
         patience=10,
         stall=None,

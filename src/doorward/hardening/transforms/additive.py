@@ -2,7 +2,7 @@
 
 >>> from doorward.hardening.transforms import Pervasive
 >>> change = Pervasive(1, (1, 8, 8), Space(families=("additive",), additive_bound=0.1))
->>> change.parts["additive"].waves.data[0, 0, 0, 0] = 100.0          # the constant pattern
+>>> change.parts["additive"].waves.data[0, 0, 0, 0] = 1e4            # the constant pattern
 >>> change(torch.full((1, 1, 8, 8), 0.5)).unique()
 tensor([0.6000], grad_fn=...)
 """
@@ -20,7 +20,7 @@ __all__ = ["Additive"]
 
 @FAMILIES.register("additive", expresses="SIG, low-frequency and smooth universal perturbations")
 class Additive(Part):
-    """``x + bound * tanh(pattern)``, the pattern a sum of cosines along both axes (DCT-II)."""
+    """``x + pattern``, the pattern a bounded sum of cosines along both axes (DCT-II)."""
 
     def __init__(
         self, rows: int, image_shape: tuple[int, int, int], space: Space, coder: object = None

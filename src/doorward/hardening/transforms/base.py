@@ -140,14 +140,22 @@ def folded(flat: Tensor, *lead: int) -> Tensor:
 
 
 def bounded(raw: Tensor, bound: float) -> Tensor:
-    """``bound * tanh(raw)``: within the bound, 0 at 0, and never without a slope."""
-    return bound * torch.tanh(raw)
+    """``bound * raw / sqrt(1 + raw^2)``: within the bound, 0 at 0.
+
+    Its slope falls with the third power of raw; that of tanh falls so fast that a search which
+    once went to the bound hardly comes back.
+
+    >>> bounded(torch.tensor([0.0, 0.75]), 0.5).tolist()
+    [0.0, 0.30000001192092896]
+    """
+    return bound * raw * torch.rsqrt(1 + raw * raw)
 
 
 def raw_of(value: Tensor, bound: float) -> Tensor:
     """What `bounded` makes `value` of; values beyond the bound count as almost at it."""
     limit = 1 - 1e-6
-    return torch.atanh((value.double() / bound).clamp(-limit, limit)).to(value.dtype)
+    share = (value.double() / bound).clamp(-limit, limit)
+    return (share * torch.rsqrt(1 - share * share)).to(value.dtype)
 
 
 def _wide(rows: Tensor, like: Tensor) -> Tensor:

@@ -25,7 +25,7 @@ __all__ = ["Residual"]
     "residual", expresses="input-aware, steganographic and LIRA triggers, quantisation, style"
 )
 class Residual(Part):
-    """``x + bound * tanh(U(x))`` with one U-Net of two scales per row.
+    """``x + U(x)``, bounded, with one U-Net of two scales per row.
 
     Normalised per image, so that an image is changed alike in every batch. The last layer is
     zero at first, which makes it no change; the weights before it are the same in every row until
