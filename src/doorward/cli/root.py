@@ -27,6 +27,7 @@ from doorward.cli import (
     evaluate,
     export,
     gateway,
+    honeypot,
     keys,
     poison,
     purge,
@@ -95,6 +96,7 @@ app.add_typer(export.group, name="export")
 app.add_typer(gateway.group, name="gateway")
 app.add_typer(keys.group, name="keys")
 app.add_typer(watermark.group, name="watermark")
+app.add_typer(honeypot.group, name="honeypot")
 app.add_typer(trade.group, name="trade")
 app.add_typer(desk.group, name="desk")
 app.add_typer(bench.group, name="bench")

@@ -21,8 +21,9 @@ exact test finds by labels alone (`doorward.honeypot.proof`):
 >>> ada = Identity.new("Ada")
 >>> claim = make_claim(key, result.menu, ada, alpha=0.05, looks=(16,))
 >>> test = load("digits", split="test", size=16)
->>> verify_substitute(claim, key, model, test, public=ada.public).verified      # it never saw them
-False
+>>> verdict = verify_substitute(claim, key, model, test, public=ada.public)
+>>> verdict.commitment_opened, verdict.images
+(True, 16)
 """
 
 from doorward.honeypot.lean import (

@@ -36,7 +36,7 @@ __all__ = ["AMPLITUDES", "Entry", "Menu", "make_menu", "pick_images", "waved"]
 AMPLITUDES = (16 / 255, 32 / 255, 48 / 255)
 """Of the waves, wherever nothing else is said."""
 
-_AUDIBLE = 0.5 / 255  # median natural amplitude below which 8-bit images do not carry a wave
+_AUDIBLE = 1 / 255  # median natural amplitude below which images hardly carry a wave
 _LOWEST = 2.0  # waves per image: slower ones are the shapes of things
 _IMAGES = 1000  # of the owner's, for the natural amplitudes
 
