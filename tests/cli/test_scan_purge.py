@@ -251,6 +251,7 @@ def test_a_purge_says_whether_the_model_is_clean(models, biased, doorward, monke
     assert "Class 3 is still attacked" in said.stdout
     assert "unlearn: " in said.stdout
     assert "found: 3" in said.stderr
+    assert "less than one of" not in said.stderr
 
 
 def test_one_removal_method(models, doorward):
@@ -287,6 +288,7 @@ def test_a_model_of_ones_own(biased, doorward, tmp_path, monkeypatch):
     write_folder(tmp_path / "flat", "abcdefghij", flat=True)
     flat = [own[0], "--data", "flat", "--labels", "model", "--scanner", "biased", *QUIET]
     said = doorward("purge", *flat, "--out", "q.model", code=1, parse=False)
+    assert "1 points is less than one of 6 held-out images" in said.stderr
     assert "agreement with the given model 100.00%" in said.stdout
     assert len(read_card("q.model").classes) == 10
     assert "held_out_agreement" in read_card("q.model").metrics

@@ -279,7 +279,7 @@ def surface():
     def fitted(level: float, alpha: float) -> tuple[float, float]:
         model = Corner()
         constants = Constants(
-            iterations=120, batch_size=64, hidden=16, noise_size=16, lr=5e-3, alpha=alpha,
+            iterations=70, batch_size=64, hidden=16, noise_size=16, lr=1e-2, alpha=alpha,
             places=((0.0, 0.0),), trigger_noise=0.02,
         )  # fmt: skip
         made = fit_submodel(model, black(), context_of(model), constants, target=1, level=level)
@@ -360,7 +360,7 @@ def test_a_known_class_is_modelled_at_all_levels(tmp_path) -> None:
 def test_the_planted_class_stands_out(scattered_model, digits16) -> None:
     """One short sub-model per class: the attacked class is the suspect, by far."""
     method = MesaReference(
-        iterations=30, batch_size=24, hidden=32, noise_size=16, lr=1e-2, levels=(0.9,)
+        iterations=20, batch_size=16, hidden=32, noise_size=16, lr=1e-2, levels=(0.9,)
     )
     result, recovered = scan(scattered_model, digits16.clean, method, seed=1)
     assert result.suspect == 3

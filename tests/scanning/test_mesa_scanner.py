@@ -19,7 +19,7 @@ from doorward.scanning.mesa.schedule import contrast
 
 HOOK = torch.tensor([[1.0, 1, 0], [0, 1, 0], [0, 1, 1]])
 QUICK: dict[str, Any] = {
-    "sizes": (3,), "rules": ("anywhere",), "look_steps": 40, "rounds": 2, "steps": 30,
+    "sizes": (3,), "rules": ("anywhere",), "look_steps": 25, "rounds": 2, "steps": 20,
     "images": 8, "restarts": 1, "levels": (0.5, 0.9),
 }  # fmt: skip
 

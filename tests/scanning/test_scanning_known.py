@@ -13,7 +13,7 @@ from doorward.scanning import scan, scanner
 FOUND: dict[str, dict[str, Any]] = {
     "ban": {"mask_steps": 100},
     "mm-bd": {"images": 4, "steps": 50, "alarm": 3.0},
-    "neural-cleanse": {"epochs": 30, "patience": 3, "batch_size": 24},
+    "neural-cleanse": {"epochs": 16, "patience": 2, "batch_size": 24},
     "pixel": {"epochs": 80, "patience": 3, "images": 24, "batch_size": 24},
 }
 """Fewer steps than by default. MM-BD's level of 5 % would accuse one clean model in twenty."""

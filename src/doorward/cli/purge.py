@@ -125,6 +125,12 @@ def purge(
         looker, clean, file=controls, models=control_model, labels=labels, seed=seed,
         device=device, trust_factory=trust_factory,
     )  # fmt: skip
+    judges = round(held_out * len(clean))
+    if 0 < judges * budget_accuracy < 100:
+        note(
+            f"A budget of {budget_accuracy:g} points is less than one of {judges} held-out images: "
+            "no repair may lose any. Give more images or a larger budget."
+        )
     scans: list[tuple[ScanResult, Mapping[int, Recovered]]] = []
 
     def told(verdict: ScanResult, recovered: Mapping[int, Recovered]) -> None:
