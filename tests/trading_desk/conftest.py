@@ -1,18 +1,33 @@
 """A seller, a buyer and a stranger; a desk in a temporary folder, and the same desk over HTTP."""
 
+import atexit
+import functools
 import hashlib
+import shutil
+import tempfile
 import threading
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import pytest
 from tests.trading_desk.goods import GOODS, NOW, make_listing
 
 from doorward.bundles.identity import Identity
 from doorward.randomness import Secret
-from doorward.serving.database import Database
+from doorward.serving import database as databases
+from doorward.serving.database import Database, upgrade
 from doorward.serving.desk import Actor, Custody, Desk, DeskSettings, Funding
+from doorward.serving.desk.desk import MIGRATIONS
 from doorward.trading.protocol import Counts, Finding, Measurement, sign_listing, sign_report
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _no_power_cuts():
+    """What survives a killed process needs no flush of the disk."""
+    kept, databases.DURABILITY = databases.DURABILITY, "OFF"
+    yield
+    databases.DURABILITY = kept
 
 
 @pytest.fixture(scope="session")
@@ -108,8 +123,21 @@ def good_measure(evidence):
     return Measurement(right=Counts(successes=980, trials=1000), attack=attack)
 
 
+@functools.cache
+def migrated():
+    """An empty database with all tables, to copy: migrating is most of the cost of a scene."""
+    place = Path(tempfile.mkdtemp(prefix="doorward-desk-")) / "empty.sqlite"
+    atexit.register(shutil.rmtree, place.parent, ignore_errors=True)
+    database = Database(place)
+    upgrade(database, MIGRATIONS, table="desk_version")
+    database.close()
+    return place
+
+
 def make_scene(url, folder, identity, seller, buyer, *, measure=good_measure, rails=(), **settings):
     clock = [NOW]
+    if isinstance(url, Path) and not url.exists():
+        shutil.copy(migrated(), url)
     desk = Desk(
         Database(url),
         identity,

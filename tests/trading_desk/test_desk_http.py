@@ -5,12 +5,15 @@ import hmac
 import itertools
 import json
 import re
+import shutil
 import socket
+import subprocess
 from contextlib import contextmanager, suppress
 from urllib.parse import urlsplit
 
 import httpx
 import pytest
+from PIL import Image
 from tests.trading_desk.conftest import make_scene, serving
 from tests.trading_desk.goods import GOODS, KEY, NOW, TRIAL, make_listing, sha256
 
@@ -336,13 +339,27 @@ def test_clients_notice_another_desk_or_none(lasting, bob):
         DeskClient("not a url", bob)
 
 
+def browse(url, folder, *flags):
+    command = [
+        "chromium", "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run",
+        "--disable-background-networking", "--hide-scrollbars", "--virtual-time-budget=2000",
+        "--blink-settings=preferredColorScheme=1", f"--user-data-dir={folder / 'profile'}",
+    ]  # fmt: skip
+    return subprocess.run(
+        [*command, *flags, url], check=True, capture_output=True, timeout=120
+    ).stdout
+
+
 class TestPages:
     def enter(self, site):
         return site.http.get(site.url + site.buys.post("/v1/visits")["path"])
 
     def test_offers_and_cards_are_public(self, site):
         hostile = "<script>alert(1)</script>"
-        deal = site.offer(card={"architecture": hostile, "layers": [1, {"a": None}]})
+        deep = [1]
+        for _ in range(50):
+            deep = [deep]
+        deal = site.offer(card={"architecture": hostile, "layers": [1, {"a": None}], "deep": deep})
         site.stock(deal)
         page = site.http.get(site.url)
         assert page.status_code == 200
@@ -381,6 +398,20 @@ class TestPages:
         path = site.buys.post("/v1/visits")["path"]
         site.clock[0] = NOW + 301
         assert site.http.get(site.url + path).status_code == 401
+
+    @pytest.mark.slow
+    @pytest.mark.skipif(shutil.which("chromium") is None, reason="no Chromium on this machine")
+    def test_a_browser_shows_them(self, site, tmp_path):
+        deal = site.trying()
+        site.desk.deals.report(site.bob, deal, site.report(deal, "trial", 980, 1000))
+        link = site.url + site.buys.post("/v1/visits")["path"]
+        assert "You are Bob" in browse(link, tmp_path, "--dump-dom").decode()
+        page = f"{site.url}/deals/{deal}"  # the cookie is kept in the browser's profile
+        assert "What happened" in browse(page, tmp_path, "--dump-dom").decode()
+        shot = tmp_path / "phone.png"
+        browse(page, tmp_path, f"--screenshot={shot}", "--window-size=500,900")
+        picture = Image.open(shot).convert("RGB")
+        assert min(picture.getpixel((498, 450))) > 240, "the right margin of a phone stays free"
 
     @pytest.mark.parametrize("ends", ["refunded", "settled"])
     def test_rulings_are_shown(self, site, ends):

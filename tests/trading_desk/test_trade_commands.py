@@ -2,11 +2,12 @@
 
 import functools
 import json
+import shutil
 import zipfile
 
 import pytest
 import typer
-from tests.trading_desk.conftest import serving
+from tests.trading_desk.conftest import migrated, serving
 from typer.testing import CliRunner
 
 from doorward.bundles import Identity
@@ -47,6 +48,7 @@ def town(tmp_path, monkeypatch):
     (tmp_path / "sealed.key").write_bytes(b"sealed")
     (tmp_path / "opened.key").write_bytes(b"opened, with a salt")
     (tmp_path / "card.json").write_text('{"architecture": "resnet8", "licence": "research"}')
+    shutil.copy(migrated(), "desk/desk.sqlite")
     desk = open_desk("desk", passphrase=PHRASE)
     with serving(create_app(desk, sweep_seconds=None)) as url:
         yield Town(url, desk)
@@ -75,7 +77,6 @@ class Town:
             account = self.run("trade", "register", who=who)["fingerprint"]
             payment = ["--credit", "60.00", "--reference", f"receipt {who}"]
             assert self.run("desk", "account", "desk", account, *payment)["cents"] == 6000
-            assert self.run("desk", "account", "desk", account, *payment)["new"] is False
 
     def offer(self):
         goods = ["digits.trial", "sealed.key", "opened.key", "--card", "card.json"]
@@ -90,6 +91,9 @@ def test_the_commands_are_there():
 
 def test_a_trade_from_listing_to_settlement(town, tmp_path):
     town.open_accounts()
+    again = ["--credit", "60.00", "--reference", "receipt ada"]
+    ada = Identity.open("ada.key", PHRASE).public.fingerprint
+    assert town.run("desk", "account", "desk", ada, *again)["new"] is False
     deal = town.offer()
     assert town.offer() == deal  # the same command goes on with the listing it wrote
     (found,) = town.run("trade", "offers")["offers"]

@@ -30,6 +30,9 @@ __all__ = ["Database", "engine_from", "upgrade"]
 BUSY_SECONDS = 30
 """How long a writer waits for the others before it gives up."""
 
+DURABILITY = "FULL"
+"""SQLite's ``synchronous``: FULL survives a power cut, at one flush of the disk per commit."""
+
 _WRITES = "doorward_writes"
 _ADVISORY_LOCK = 0x646F6F72  # "door": two processes that start together migrate one by one
 
@@ -192,7 +195,7 @@ def _set_up_sqlite(connection: Any, _: Any) -> None:
         "journal_mode=WAL",
         "foreign_keys=ON",
         f"busy_timeout={BUSY_SECONDS * 1000}",
-        "synchronous=FULL",
+        f"synchronous={DURABILITY}",
     ):
         connection.execute(f"PRAGMA {pragma}")
 

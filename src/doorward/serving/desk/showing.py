@@ -147,9 +147,12 @@ def _interval(counts: Counts) -> str:
     return f"{counts}; exact 95 % interval of the buyer's count: {low:.1%} to {high:.1%}."
 
 
-def _flat(value: Any) -> str:
+def _flat(value: Any, depth: int = 4) -> str:
+    """A value of the card on one line; what is nested deeper than anybody reads is left out."""
+    if isinstance(value, (dict, list)) and depth == 0:
+        return "..."
     if isinstance(value, dict):
-        return "; ".join(f"{name}: {_flat(inner)}" for name, inner in value.items())
+        return "; ".join(f"{name}: {_flat(inner, depth - 1)}" for name, inner in value.items())
     if isinstance(value, list):
-        return ", ".join(_flat(inner) for inner in value)
+        return ", ".join(_flat(inner, depth - 1) for inner in value)
     return str(value)

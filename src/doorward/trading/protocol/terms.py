@@ -63,7 +63,7 @@ class Counts(Record):
     """
 
     successes: Annotated[int, Field(strict=True, ge=0)]
-    trials: Annotated[int, Field(strict=True, ge=1, le=10**7)]
+    trials: Annotated[int, Field(strict=True, ge=1, le=10**6)]
 
     def __post_init__(self) -> None:
         if self.successes > self.trials:

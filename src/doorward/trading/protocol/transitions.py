@@ -23,6 +23,7 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any
 
+from doorward.trading.protocol import outcomes
 from doorward.trading.protocol.deal import ARTEFACTS, Deal, DealRefused, Move, Stage
 from doorward.trading.protocol.events import (
     Accept,
@@ -106,7 +107,7 @@ def _stock(deal: Deal, event: Stock) -> Deal:
     stocked = (*deal.stocked, event.artefact)
     if set(stocked) != set(ARTEFACTS):
         return dataclasses.replace(deal, stocked=stocked)
-    bonded = _hold(deal, deal.seller, listing.terms.bond, "bond")
+    bonded = outcomes.hold(deal, deal.seller, listing.terms.bond, "bond")
     return dataclasses.replace(bonded, stocked=stocked, stage=Stage.STOCKED)
 
 
@@ -116,7 +117,7 @@ def _deposit(deal: Deal, event: Deposit) -> Deal:
     if deal.listing.buyer is not None:
         _require(event.actor, deal.listing.buyer, "the buyer it was listed for")
     terms = deal.listing.terms
-    held = _hold(deal, event.actor, terms.deposit, "deposit")
+    held = outcomes.hold(deal, event.actor, terms.deposit, "deposit")
     due = event.at + terms.trial_seconds
     return dataclasses.replace(held, stage=Stage.DEPOSITED, buyer=event.actor, due=due)
 
@@ -136,7 +137,7 @@ def _pay(deal: Deal, event: Pay) -> Deal:
     if hash_lock(bytes.fromhex(event.preimage)) != deal.listing.lock:
         raise DealRefused.of("lock", "the preimage does not open the hash lock")
     terms = deal.listing.terms
-    held = _hold(deal, event.actor, terms.final, "final payment")
+    held = outcomes.hold(deal, event.actor, terms.final, "final payment")
     due = event.at + terms.acceptance_seconds
     return dataclasses.replace(held, stage=Stage.RELEASED, preimage=event.preimage, due=due)
 
@@ -153,7 +154,7 @@ def _accept(deal: Deal, event: Accept) -> Deal:
                 f"{deal.listing.terms.attack_bound:.2%}",
                 remedy="dispute it",
             )
-    return _settled(deal)
+    return outcomes.settled(deal)
 
 
 def _dispute(deal: Deal, event: Dispute) -> Deal:
@@ -192,9 +193,9 @@ def _rule(deal: Deal, event: Rule) -> Deal:
         raise DealRefused.of("stage", "the opened key has not been shown yet")
     ruled = dataclasses.replace(deal, ruling=event.ruling)
     if event.ruling.for_buyer:
-        return _refunded(ruled)
+        return outcomes.refunded(ruled)
     if deal.released:
-        return _settled(ruled)
+        return outcomes.settled(ruled)
     due = event.at + deal.listing.terms.trial_seconds
     return dataclasses.replace(ruled, stage=Stage.TRYING, due=due)
 
@@ -203,81 +204,22 @@ def _expire(deal: Deal, event: Expire) -> Deal:
     if deal.due is None or event.at < deal.due:
         raise DealRefused.of("stage", "no deadline has passed")
     if deal.stage is Stage.RELEASED:
-        return _settled(deal)
+        return outcomes.settled(deal)
     if deal.stage is Stage.DISPUTED:
-        return _refunded(deal)
+        return outcomes.refunded(deal)
     if deal.stage is Stage.TRYING:
-        return _forfeited(deal)
+        return outcomes.forfeited(deal)
     if deal.stage is Stage.DEPOSITED:
-        return _reopened(deal)
-    return dataclasses.replace(_bond_back(deal), stage=Stage.EXPIRED, due=None)
+        return outcomes.reopened(deal)
+    return dataclasses.replace(outcomes.bond_back(deal), stage=Stage.EXPIRED, due=None)
 
 
 def _withdraw(deal: Deal, event: Withdraw) -> Deal:
     if event.actor == deal.seller:
-        back = _bond_back(_deposit_back(deal))
+        back = outcomes.bond_back(outcomes.deposit_back(deal))
         return dataclasses.replace(back, stage=Stage.WITHDRAWN, due=None)
     _require(event.actor, deal.buyer, "a party of the deal")
-    return _reopened(deal) if deal.stage is Stage.DEPOSITED else _forfeited(deal)
-
-
-def _settled(deal: Deal) -> Deal:
-    terms = deal.listing.terms
-    earned = _pay_out(deal, deal.seller, terms.deposit + terms.final, "price")
-    return dataclasses.replace(_bond_back(earned), stage=Stage.SETTLED, due=None)
-
-
-def _refunded(deal: Deal) -> Deal:
-    bond = deal.listing.terms.bond
-    buyer = deal.buyer or ""
-    refunded = _pay_out(deal, buyer, deal.escrow - bond, "refund")
-    penalised = _pay_out(refunded, buyer, bond, "penalty")
-    return dataclasses.replace(penalised, stage=Stage.REFUNDED, due=None)
-
-
-def _forfeited(deal: Deal) -> Deal:
-    earned = _pay_out(deal, deal.seller, deal.listing.terms.deposit, "forfeited deposit")
-    return dataclasses.replace(_bond_back(earned), stage=Stage.FORFEITED, due=None)
-
-
-def _reopened(deal: Deal) -> Deal:
-    """The buyer is gone without having seen the trial: the offer stands as before."""
-    back = _deposit_back(deal)
-    if deal.at >= deal.listing.terms.offered_until:
-        return dataclasses.replace(_bond_back(back), stage=Stage.EXPIRED, buyer=None, due=None)
-    due = deal.listing.terms.offered_until
-    return dataclasses.replace(back, stage=Stage.STOCKED, buyer=None, due=due)
-
-
-def _deposit_back(deal: Deal) -> Deal:
-    if deal.buyer is None:
-        return deal
-    return _pay_out(deal, deal.buyer, deal.listing.terms.deposit, "deposit back")
-
-
-def _bond_back(deal: Deal) -> Deal:
-    held = deal.stage is not Stage.LISTED
-    return _pay_out(deal, deal.seller, deal.listing.terms.bond if held else 0, "bond back")
-
-
-def _hold(deal: Deal, account: str, cents: int, reason: str) -> Deal:
-    return (
-        _moved(deal, Move(direction="hold", account=account, cents=cents, reason=reason))
-        if (cents)
-        else deal
-    )
-
-
-def _pay_out(deal: Deal, account: str, cents: int, reason: str) -> Deal:
-    return (
-        _moved(deal, Move(direction="pay", account=account, cents=cents, reason=reason))
-        if (cents)
-        else deal
-    )
-
-
-def _moved(deal: Deal, move: Move) -> Deal:
-    return dataclasses.replace(deal, moves=(*deal.moves, move))
+    return outcomes.reopened(deal) if deal.stage is Stage.DEPOSITED else outcomes.forfeited(deal)
 
 
 def _require(actor: str, needed: str | None, role: str) -> None:
