@@ -54,14 +54,14 @@ class Settings(Record):
     limits: dict[Measure, Positive] = field(default_factory=dict)
     wanted: Annotated[float, Field(gt=0, le=1)] = 0.9
     confidence: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = 1.0
-    epochs: Count = 200
+    epochs: Count = 100
     images: Count = 64
     batch_size: Count = 64
     lr: Positive = 0.05
     first_weight: Positive = 0.1
     patience: Count = 5
     up: Annotated[float, Field(gt=1, allow_inf_nan=False)] = 1.5
-    stall: Count | None = 40
+    stall: Count | None = 30
     held_out: Annotated[float, Field(gt=0, lt=1)] = 0.3
     images_at_once: Count | None = None
     precision: Literal["auto", "fp32", "bf16"] = "auto"

@@ -5,6 +5,9 @@ A new study is a new file here: a grid per tier, and a function of one `Cell`.
 
 from doorward.benchmarks.studies import (
     attacks,
+    class_distance,
+    distance_speed,
+    honeypot_extraction,
     mesa_triggers,
     removal_board,
     removal_retuning,
@@ -22,6 +25,9 @@ from doorward.benchmarks.studies import (
 
 __all__ = [
     "attacks",
+    "class_distance",
+    "distance_speed",
+    "honeypot_extraction",
     "mesa_triggers",
     "removal_board",
     "removal_retuning",
