@@ -59,7 +59,7 @@ def _grid(tier: str) -> Grid:
     "same seed minus the victim's, in points. Success without poison is that of the same trigger "
     "against the clean network. A trigger's strength (L2, largest change, PSNR, SSIM) is measured "
     "on 256 test images in [0, 1]. Poison rates are the attacks' usual ones, as in "
-    "`doorward poison`.",
+    "doorward poison.",
     metrics=(
         Metric("attack_success", "Attack success", "percent", plot=True),
         Metric("success_low", "from", "percent"),

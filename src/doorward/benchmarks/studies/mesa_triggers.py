@@ -130,7 +130,7 @@ def _grid(tier: str) -> Grid:
     grid=_grid,
     prepare=require_data,
     notes="A row is the mean over the triggers of its seed; every trigger's own numbers are in the "
-    "JSON file. Attack success is that of the *true* trigger, at random places of test images that "
+    "JSON file. Attack success is that of the true trigger, at random places of test images that "
     "neither search nor repair has seen. All methods repair the same models with the same "
     "constants, the paper's: 1 % of the images stamped, true labels, 10 epochs at a rate of 1e-3. "
     "Searches are told the class; our default scans all classes, and where it does not accuse the "

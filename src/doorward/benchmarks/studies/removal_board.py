@@ -95,7 +95,7 @@ def _grid(tier: str) -> Grid:
     "the training set as in BackdoorBench, and are measured on the test images. Attack success "
     "and robust accuracy count triggered test images of other classes than the target. DER is "
     "(max(0, drop of attack success) - max(0, drop of accuracy) + 1) / 2: 1 is perfect, 0.5 does "
-    "nothing. Purge is `doorward purge` within 1 point of accuracy on held-out clean images; "
+    "nothing. Purge is doorward purge within 1 point of accuracy on held-out clean images; "
     "where its scan finds nothing it leaves the model alone, unless it always finishes.",
     metrics=(
         Metric("attack_success", "Attack success", "percent", "lower", plot=True),

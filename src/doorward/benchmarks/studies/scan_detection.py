@@ -147,7 +147,7 @@ def _quick() -> Grid:
     "models?",
     grid=_grid,
     prepare=require_data,
-    notes="A class is accused where its statistic is above the scanner's alarm. *Largest on clean* "
+    notes="A class is accused where its statistic is above the scanner's alarm. Largest on clean "
     "is over all clean models but the one in the row, of all architectures; the p-value "
     "compares the statistic of the attacked class (of a clean model: its largest) with them, so "
     "that it needs no alarm: it is smallest where no clean model came near. Clean models are "

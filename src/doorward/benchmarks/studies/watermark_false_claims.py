@@ -100,13 +100,13 @@ def _grid(tier: str) -> Grid:
     grid=_grid,
     prepare=require_data,
     notes="Each seed has independent models of its own, and each model faces every claim; a claim "
-    "convicts at p ≤ 2⁻⁶⁴. *free-choice* is the paper's scheme, where the claimant chooses "
-    "pictures and labels; *keyed* is ours. `foreign-pictures` has no matches: the claim cannot be "
-    "opened, and the models are not asked. `many random keys` tries each on each model, and "
+    "convicts at p ≤ 2⁻⁶⁴. free-choice is the paper's scheme, where the claimant chooses "
+    "pictures and labels; keyed is ours. foreign-pictures has no matches: the claim cannot be "
+    "opened, and the models are not asked. many random keys tries each on each model, and "
     "compares the p-values with the exact law, for each model by itself (shown is the smallest p "
     "of the tests times the number of models, so only values near 0 speak against the law); its "
-    "best key is averaged over the models. `keys_with_N_matches` in the result file hold the "
-    "distribution, and `log2_years` says how long this machine would have to draw keys until one "
+    "best key is averaged over the models. keys_with_N_matches in the result file hold the "
+    "distribution, and log2_years says how long this machine would have to draw keys until one "
     "satisfies the rule. Images of owners and accuser are disjoint.",
     metrics=_METRICS,
 )

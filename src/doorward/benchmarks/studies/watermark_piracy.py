@@ -99,11 +99,11 @@ _PIRATES: dict[str, Callable[[Recipe, int, int], Recipe]] = {
     grid=_grid,
     prepare=require_data,
     notes="The pirate has the model and all the owner's images; at a hundredth of the rate he "
-    "shows his triggers five times as often, or they would hardly be learnt. *Model says* is the "
+    "shows his triggers five times as often, or they would hardly be learnt. Model says is the "
     "fine-tuning test on copies, which names the owner, or the pirate (wrongly), or abstains. "
-    "*Settled* is the decision with time stamps (the owner's claim is older), that test, and "
+    "Settled is the decision with time stamps (the owner's claim is older), that test, and "
     "exhibits (the owner shows the model that the claim names, the pirate the disputed one; two "
-    "unmarked models of other seeds serve as controls). *Squatted* is the same without the test, "
+    "unmarked models of other seeds serve as controls). Squatted is the same without the test, "
     "where the pirate had stamped a claim before the owner did: only the exhibits can help. Where "
     "the owner's mark no longer verifies, the pirate has not overwritten the mark but removed it, "
     "at the price of a whole training with all the images.",
