@@ -157,9 +157,8 @@ def outcome(scene):
 
 
 def crash_everywhere(tmp_path, funded, parties, stride):
-    whole = (
-        Life(tmp_path / "whole", funded, *parties) if (tmp_path / "whole").mkdir() is None else 0
-    )
+    (tmp_path / "whole").mkdir()
+    whole = Life(tmp_path / "whole", funded, *parties)
     scene = whole.scene()
     passed = count_points(scene, lambda now: None)
     whole.live(scene)
