@@ -16,6 +16,8 @@ from doorward.metrics import accuracy
 from doorward.scanning import SCANNERS, load_recovered, save_recovered, scan
 from doorward.scanning.mesa import Mesa, PatchDistribution
 from doorward.scanning.mesa.schedule import contrast
+from doorward.scanning.mesa.workshop import Workshop
+from doorward.training.context import Context
 
 HOOK = torch.tensor([[1.0, 1, 0], [0, 1, 0], [0, 1, 1]])
 QUICK: dict[str, Any] = {
@@ -183,6 +185,16 @@ def test_many_classes_are_looked_at_in_groups(
     assert result.accused == [3]
     phases = {entry["phase"] for entry in result.history}
     assert {f"look 1, class {a} to {b}" for a, b in [(0, 3), (4, 7), (8, 9)]} < phases
+
+
+def test_memory_does_not_grow_with_the_images_at_hand(
+    clean: ImageData, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("doorward.scanning.mesa.workshop.MOST_PROBED", 20)
+    context = Context(Template(clean, 3), seed=0, device=torch.device("cpu"), room="scanning")
+    shop = Workshop(Template(clean, 3), clean, context, held_out=0.25, batch_size=64)
+    assert (len(shop.held), shop.seen.shape, len(shop.seen_labels)) == (60, (20, 1, 20, 20), 20)
+    assert len(shop.seen_labels.unique()) == 10  # as many of each class
 
 
 def test_contrast_compares_odds_with_the_median_of_the_others() -> None:

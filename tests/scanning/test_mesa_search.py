@@ -123,7 +123,7 @@ def test_a_press_is_what_one_image_after_the_other_gives() -> None:
             hinge = (torch.tensor(plan.levels[m]) / chances[plan.targets[m]]).log().relu()
             hinge.backward()
             assert float(done.hinge[m, b]) == pytest.approx(float(hinge.detach()), abs=1e-5)
-            assert float(done.chance[m, b]) == pytest.approx(float(chances[plan.targets[m]]))
+            assert float(done.chance[m, b]) == pytest.approx(chances[plan.targets[m]].item())
             assert bool(done.hit[m, b]) == (int(chances.argmax()) == plan.targets[m])
     assert patches.grad is not None
     assert torch.allclose(done.slope, patches.grad, atol=1e-5)

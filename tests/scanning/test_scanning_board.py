@@ -140,6 +140,44 @@ def test_every_scanner_says_what_it_is(name: str) -> None:
     assert len(scanner(name).searched) > 40
 
 
+@pytest.mark.parametrize(
+    ("name", "parameters"),
+    [
+        ("neural-cleanse", {"epochs": 2, "batch_size": 8, "success": 0.1, "held_out": 0.1}),
+        ("pixel", {"epochs": 2, "batch_size": 8, "success": 0.1, "held_out": 0.1}),
+        ("mm-bd", {"images": 3, "steps": 4}),
+    ],
+)
+def test_many_classes_are_searched_in_passes_of_bounded_memory(
+    name: str, parameters: dict[str, Any]
+) -> None:
+    """With a gradient through more images than `pass_size` at once, memory would grow with K."""
+    trained: list[int] = []
+
+    class Counting(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.head = nn.Linear(256, 10)
+            nn.init.normal_(self.head.weight, generator=draw())
+            nn.init.zeros_(self.head.bias)
+
+        def forward(self, images: Tensor) -> Tensor:
+            if images.requires_grad:
+                trained.append(len(images))
+            answer: Tensor = self.head(images.flatten(1))
+            return answer
+
+    clean, model = data_of((1, 16, 16)), Counting()
+    whole, _ = scan(model, clean, scanner(name, **parameters))
+    assert max(trained) >= 30
+    trained.clear()
+    parts, _ = scan(model, clean, scanner(name, **parameters, pass_size=7))
+    assert max(trained) == 7
+    found = [finding.statistic for finding in parts.findings]
+    assert found == pytest.approx([finding.statistic for finding in whole.findings], abs=1e-3)
+    assert any(found)
+
+
 @pytest.mark.parametrize("name", ["neural-cleanse", "pixel"])
 def test_of_two_images_none_can_be_held_out(name: str) -> None:
     model = create("resnet8", classes=10, input_shape=(1, 16, 16), width=4)

@@ -129,7 +129,7 @@ def test_own_images_do_not_count_for_pixel() -> None:
     nn.init.zeros_(model.head.weight)
     model.head.bias.data = torch.tensor([0.0, 9.0, 0.0])
     changes = Changes(model, 3, (1, 2, 2), torch.Generator().manual_seed(0))
-    search = _Fewest(weight(3), 0.9, others_only=True)
+    search = _Fewest(weight(3), 0.9)
     search(changes, batch_of(torch.rand(5, 1, 2, 2), [0, 1, 2, 0, 1]))
     assert search.hits.tolist() == [0, 3, 0]
     assert search.shown.tolist() == [3, 3, 4]
@@ -144,7 +144,7 @@ def test_pixel_sizes_and_pruning_by_hand() -> None:
     raw = [2.0, 0.003, -5.0, 0.5, 0.25, 0.0, 0.0, 0.5]
     size = sum(math.tanh(value / 10) / 2 + 0.5 for value in raw)
     assert changes.sizes().tolist() == pytest.approx([size])
-    search = _Fewest(weight(), 0.9, others_only=True)
+    search = _Fewest(weight(), 0.9)
     search.hits, search.shown = torch.tensor([10.0]), torch.tensor([10.0])
     search.settle(changes)
     assert search.pixels.tolist() == [1]

@@ -21,7 +21,7 @@ from doorward.scanning.base import Finding, Look, Scanner, file_scanner
 from doorward.scanning.inversion import anomaly_index, invert
 from doorward.scanning.measuring import held_out_success, require_several_classes
 from doorward.scanning.recovered import Recovered
-from doorward.scanning.searching import smallness
+from doorward.scanning.searching import PASS_SIZE, smallness
 from doorward.scanning.stamps import Stamp
 from doorward.training.context import Context
 
@@ -52,6 +52,7 @@ class NeuralCleanse(Scanner):
             never.
         held_out: share of the clean images that only serve to measure the stamps.
         least_spread: of the logarithms of the sizes, see `smallness`.
+        pass_size: stamped images per pass through the classifier; bounds the memory.
 
     Wang et al. (2019) as their code has it: loss, tanh parametrisation, Adam, weights, patience,
     success 0.99, the end after 25 epochs without progress. Epochs and batches are BackdoorBench's.
@@ -75,6 +76,7 @@ class NeuralCleanse(Scanner):
     stall: Annotated[int, Field(ge=1)] | None = 25
     held_out: Annotated[float, Field(gt=0, lt=1)] = 0.2
     least_spread: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 0.5
+    pass_size: Annotated[int, Field(ge=1)] = PASS_SIZE
 
     def check(self, model: nn.Module, clean: ImageData) -> None:
         """Triggers of a class are tried on images of others."""
@@ -93,6 +95,7 @@ class NeuralCleanse(Scanner):
             wanted=self.success,
             patience=self.patience,
             stall=self.stall,
+            pass_size=self.pass_size,
         )
         context.note(anomaly_index=anomaly_index(found.norms).tolist())
         index = smallness(found.norms, self.least_spread)

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from doorward.data import ImageData
-from doorward.scanning.searching import Inverse, Search, SizeWeight
+from doorward.scanning.searching import PASS_SIZE, Inverse, Search, SizeWeight
 from doorward.training import Recipe
 from doorward.training.context import Context
 
@@ -112,6 +112,7 @@ def invert(
     wanted: float,
     patience: int,
     stall: int | None = None,
+    pass_size: int = PASS_SIZE,
 ) -> Reversed:
     """Search the smallest stamp of every class.
 
@@ -126,6 +127,7 @@ def invert(
         patience: epochs of success (or failure) in a row before the weight rises (or falls).
         stall: leave a class once its weight has risen and fallen and its stamp has not shrunk by
             1 % in so many epochs; None for never.
+        pass_size: stamped images per pass through the model; bounds the memory.
 
     Wang et al. (2019), Neural Cleanse: the loss, the tanh parametrisation, Adam's constants, the
     adaptive weight (from 0 to 1e-3, times 2 up, by 2^1.5 down) and the smallest successful mask as
@@ -133,7 +135,7 @@ def invert(
     """
     draw = context.generator("stamps")
     stamps = Stamps(model, clean.num_classes, clean.image_shape, draw)
-    search = _Smallest(clean.num_classes, context.device, wanted, patience, stall)
+    search = _Smallest(clean.num_classes, context.device, wanted, patience, stall, pass_size)
     recipe = Recipe(
         epochs=epochs,
         batch_size=batch_size,
@@ -159,9 +161,10 @@ class _Smallest(Search):
         wanted: float,
         patience: int,
         stall: int | None = None,
+        pass_size: int = PASS_SIZE,
     ) -> None:
         weight = SizeWeight(classes, device, patience=patience, up=UP, down=DOWN, stall=stall)
-        super().__init__(weight, wanted)
+        super().__init__(weight, wanted, pass_size=pass_size)
         self.best: tuple[Tensor, Tensor] | None = None
 
     def keep(self, model: nn.Module, success: Tensor, good: Tensor) -> None:

@@ -27,6 +27,7 @@ from doorward.metrics import predict
 from doorward.models.layers import Behind
 from doorward.records import STRICT
 from doorward.scanning.base import Finding, Look, Scanner, file_scanner
+from doorward.scanning.searching import PASS_SIZE, in_parts
 from doorward.training import Recipe
 from doorward.training.context import Context
 
@@ -57,6 +58,7 @@ class MaximumMargin(Scanner):
         momentum: of SGD.
         tolerance: a class whose summed margin changed by less than this share of itself in one
             step is done.
+        pass_size: images per pass through the classifier; bounds the memory.
 
     Wang et al. (2024): margin ``z_k - max_{j != k} z_j`` of the logits over images in [0, 1],
     constants, and ``p = 1 - F(margin)^K`` with a Gamma law F. Ours: all classes climb in one batch
@@ -78,6 +80,7 @@ class MaximumMargin(Scanner):
     lr: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 0.01
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.2
     tolerance: Annotated[float, Field(ge=0, lt=1)] = 1e-5
+    pass_size: Annotated[int, Field(ge=1)] = PASS_SIZE
 
     def check(self, model: nn.Module, clean: ImageData) -> None:
         """A law of the other classes' margins needs some classes."""
@@ -93,7 +96,7 @@ class MaximumMargin(Scanner):
         classes = clean.num_classes
         shape = (classes * self.images, *clean.image_shape)
         probes = _Probes(model, torch.rand(shape, generator=context.generator("probes")))
-        climb = _Climb(classes, self.images, self.tolerance, context.device)
+        climb = _Climb(classes, self.images, self.tolerance, context.device, self.pass_size)
         recipe = Recipe(
             epochs=math.ceil(self.steps / len(clean)),
             max_steps=self.steps,
@@ -192,8 +195,15 @@ class _Probes(Behind):
 class _Climb:
     """Minus the sum of the margins of the classes that are not done."""
 
-    def __init__(self, classes: int, each: int, tolerance: float, device: torch.device) -> None:
-        self.each, self.tolerance = each, tolerance
+    def __init__(
+        self,
+        classes: int,
+        each: int,
+        tolerance: float,
+        device: torch.device,
+        pass_size: int = PASS_SIZE,
+    ) -> None:
+        self.each, self.tolerance, self.pass_size = each, tolerance, pass_size
         self.targets = torch.arange(classes, device=device).repeat_interleave(each)
         self.rows = torch.arange(classes, device=device)
         self.last = torch.full((classes,), torch.inf, device=device)
@@ -208,7 +218,13 @@ class _Climb:
             return 0 * images.sum(), {"climbing": 0.0}
         chosen = images.view(-1, self.each, *images.shape[1:])[self.rows].flatten(0, 1)
         targets = self.targets.view(-1, self.each)[self.rows].flatten()
-        found = margins(model(chosen.clamp(0, 1)).float(), targets).view(-1, self.each).sum(1)
+        won, _ = in_parts(
+            model,
+            chosen.clamp(0, 1),
+            lambda logits, part: margins(logits, targets[part]),
+            self.pass_size,
+        )
+        found = won.view(-1, self.each).sum(1)
         now, before = found.detach(), self.last[self.rows]
         calm = (now - before).abs() < self.tolerance * before.abs()
         self.done[self.rows] |= calm

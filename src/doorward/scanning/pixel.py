@@ -24,7 +24,7 @@ from doorward.records import STRICT
 from doorward.scanning.base import Finding, Look, Scanner, file_scanner
 from doorward.scanning.measuring import held_out_success, require_several_classes
 from doorward.scanning.recovered import Recovered
-from doorward.scanning.searching import Inverse, Search, SizeWeight, smallness
+from doorward.scanning.searching import PASS_SIZE, Inverse, Search, SizeWeight, smallness
 from doorward.scanning.stamps import Perturbation
 from doorward.training import Recipe
 from doorward.training.context import Context
@@ -62,6 +62,7 @@ class PixelInversion(Scanner):
             never.
         held_out: share of the clean images that only serve to measure the patterns.
         least_spread: of the logarithms of the sizes, see `smallness`.
+        pass_size: changed images per pass through the classifier; bounds the memory.
 
     As the authors' code has it: ``clamp(images + up - down)`` with up and down in [0, 1] from
     random starts, the sum over pixels of the largest ``tanh(value / 10) / 2 + 0.5`` of the
@@ -86,6 +87,7 @@ class PixelInversion(Scanner):
     stall: Annotated[int, Field(ge=1)] | None = 50
     held_out: Annotated[float, Field(gt=0, lt=1)] = 0.2
     least_spread: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 0.5
+    pass_size: Annotated[int, Field(ge=1)] = PASS_SIZE
 
     def check(self, model: nn.Module, clean: ImageData) -> None:
         """Triggers of a class are tried on images of others."""
@@ -105,7 +107,7 @@ class PixelInversion(Scanner):
             down=DOWN,
             stall=self.stall,
         )
-        search = _Fewest(weight, self.success, others_only=True)
+        search = _Fewest(weight, self.success, self.pass_size)
         draw = context.generator("changes")
         changes = Changes(model, clean.num_classes, clean.image_shape, draw)
         recipe = Recipe(
@@ -191,8 +193,8 @@ class Changes(Inverse):
 class _Fewest(Search):
     """Keeps the successful change that is smaller both in size and in its count of pixels."""
 
-    def __init__(self, weight: SizeWeight, wanted: float, *, others_only: bool) -> None:
-        super().__init__(weight, wanted, others_only=others_only)
+    def __init__(self, weight: SizeWeight, wanted: float, pass_size: int = PASS_SIZE) -> None:
+        super().__init__(weight, wanted, others_only=True, pass_size=pass_size)
         self.pixels = torch.full_like(self.norms, torch.inf)
         self.best = torch.empty(0)
 

@@ -12,6 +12,7 @@ All classes share one forward pass through the frozen model; classes that are do
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from typing import cast
 
 import torch
@@ -21,7 +22,10 @@ from torch.nn import functional as F
 from doorward.data import Batch
 from doorward.models.layers import Behind
 
-__all__ = ["Inverse", "Search", "SizeWeight", "smallness"]
+__all__ = ["PASS_SIZE", "Inverse", "Search", "SizeWeight", "in_parts", "smallness"]
+
+PASS_SIZE = 512
+"""Images per pass through the classifier, unless a scanner says otherwise."""
 
 FIRST_COST = 1e-3
 PROGRESS = 0.99
@@ -122,14 +126,23 @@ class Search(ABC):
         weight: of the sizes.
         wanted: share of images that counts as success.
         others_only: leave each class's own images out.
+        pass_size: images per pass through the classifier.
 
     Attributes:
         success: (K,), share of the images that the kept trigger sent to its class.
         norms: (K,), its size; infinite for none.
     """
 
-    def __init__(self, weight: SizeWeight, wanted: float, *, others_only: bool = False) -> None:
+    def __init__(
+        self,
+        weight: SizeWeight,
+        wanted: float,
+        *,
+        others_only: bool = False,
+        pass_size: int = PASS_SIZE,
+    ) -> None:
         self.weight, self.wanted, self.others_only = weight, wanted, others_only
+        self.pass_size = pass_size
         self.epoch = 0
         cost = weight.cost
         self.rows = torch.arange(len(cost), device=cost.device)
@@ -167,15 +180,21 @@ class Search(ABC):
             return 0 * torch.stack(trained).sum(), {"size": self.norms.min(), "searched": 0.0}
         stamped = inverse.stamped(batch.images, self.rows)
         classes, count = stamped.shape[:2]
-        logits = model(stamped.flatten(0, 1)).float().unflatten(0, (classes, count))
         targets = self.rows[:, None].expand(-1, count)
-        losses = F.cross_entropy(logits.flatten(0, 1), targets.flatten(), reduction="none")
+        wanted = targets.flatten()
+        losses, logits = in_parts(
+            model,
+            stamped.flatten(0, 1),
+            lambda found, part: F.cross_entropy(found, wanted[part], reduction="none"),
+            self.pass_size,
+        )
+        losses, logits = losses.view(classes, count), logits.view(classes, count, -1)
         counted = torch.ones_like(logits[..., 0])
         if self.others_only:
             counted = (batch.labels != targets).float()
-        loss = (losses.view(classes, count) * counted).sum(1) / counted.sum(1).clamp_min(1)
+        loss = (losses * counted).sum(1) / counted.sum(1).clamp_min(1)
         sizes = inverse.sizes()[self.rows]
-        hits = ((logits.detach().argmax(2) == targets) * counted).sum(1)
+        hits = ((logits.argmax(2) == targets) * counted).sum(1)
         self.hits.index_add_(0, self.rows, hits)
         self.shown.index_add_(0, self.rows, counted.sum(1))
         scalars: dict[str, Tensor | float] = {
@@ -194,6 +213,45 @@ class Search(ABC):
         self.weight.update(good, self.least)
         self.rows = (~self.weight.settled).nonzero().squeeze(1)
         self.hits, self.shown = torch.zeros_like(self.hits), torch.zeros_like(self.hits)
+
+
+def in_parts(
+    model: nn.Module,
+    images: Tensor,
+    score: Callable[[Tensor, slice], Tensor],
+    pass_size: int,
+) -> tuple[Tensor, Tensor]:
+    """Score images, with a gradient that reaches them, in passes of bounded memory.
+
+    Args:
+        model: frozen, in evaluation mode: no image's answer depends on another image.
+        images: (N, C, H, W), with a history or without.
+        score: from the logits (n, K) of a part of the images, and which part that is, to one
+            number each, (n,).
+        pass_size: images per pass; a single one keeps its activations until the backward pass.
+
+    Returns:
+        The numbers (N,), and the logits (N, K) without gradient.
+
+    >>> images = torch.arange(4.0).view(4, 1, 1, 1).requires_grad_()
+    >>> scores, _ = in_parts(nn.Flatten(), images, lambda logits, part: logits[:, 0] ** 2, 3)
+    >>> scores.sum().backward(); scores.tolist(), images.grad.flatten().tolist()
+    ([0.0, 1.0, 4.0, 9.0], [0.0, 2.0, 4.0, 6.0])
+    """
+    if len(images) <= pass_size:
+        logits = model(images).float()
+        return score(logits, slice(None)), logits.detach()
+    found = []
+    for start in range(0, len(images), pass_size):
+        part = slice(start, start + pass_size)
+        leaf = images[part].detach().requires_grad_(True)
+        logits = model(leaf).float()
+        scores = score(logits, part)
+        (slope,) = torch.autograd.grad(scores.sum(), leaf)
+        found.append((scores.detach(), logits.detach(), slope))
+    values, answers, slopes = (torch.cat(parts) for parts in zip(*found, strict=True))
+    pull = (images * slopes).flatten(1).sum(1)
+    return values + pull - pull.detach(), answers
 
 
 def smallness(sizes: Tensor, least_spread: float) -> list[float]:

@@ -24,6 +24,9 @@ from doorward.training.context import Context
 
 __all__ = ["Workshop"]
 
+MOST_PROBED = 1024
+"""Held-out images that a probe draws from: they are kept as floats on the device."""
+
 
 class Workshop:
     """What all rounds of a scan share: the model, the images, and how a search is done.
@@ -61,8 +64,11 @@ class Workshop:
     ) -> None:
         self.model, self.context = model, context
         self.work, self.held = context.hold_out(clean, held_out)
-        self.seen = self.held.pixels().to(context.device)
-        self.seen_labels = self.held.labels.to(context.device)
+        few = self.held
+        if len(few) > MOST_PROBED:
+            few = few.sample(MOST_PROBED, seed=context.seed_of("probed images"))
+        self.seen = few.pixels().to(context.device)
+        self.seen_labels = few.labels.to(context.device)
         self.batch_size, self.lr, self.jitter = batch_size, lr, jitter
         self.valid, self.alpha, self.entropy = valid, alpha, entropy
         self.pressed = self.probed = 0
