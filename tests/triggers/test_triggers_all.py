@@ -278,6 +278,7 @@ def test_strength_by_hand():
 )
 def test_any_size_works(name, height, width, channels, seed):
     assume(not (name == "sinusoid" and width in (6, 12)))  # six waves vanish there: refused
+    assume(not (name == "waves" and width < 8))  # four waves need two pixels each: refused
     clean = images(2, channels, (height, width), seed=seed)
     marked = VARIANTS[name](clean)
     assert marked.shape == clean.shape
