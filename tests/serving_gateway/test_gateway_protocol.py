@@ -190,7 +190,7 @@ def test_requests_that_cannot_be_answered(house_of, request_, status, word):
         (b"{}", {"Content-Encoding": "br"}, 415),
         (b"{}", {"Content-Encoding": "gzip"}, 400),
         (gzip.compress(bytes(10**6)), {"Content-Encoding": "gzip"}, 413),
-        (gzip.compress(b"{}")[:-9], {"Content-Encoding": "gzip"}, 400),
+        (gzip.compress(b"{}", mtime=0)[:-9], {"Content-Encoding": "gzip"}, 400),
         (bytes(20_000), {}, 413),
     ],
 )

@@ -1,7 +1,9 @@
 """The gateway as an ASGI application, and its own server.
 
-app = create_app(gateway)                                   # for uvicorn, hypercorn, tests
-serve(gateway, sources=sources, host="127.0.0.1", port=8000)  # until SIGTERM or Ctrl-C
+    app = create_app(gateway)                                     # for uvicorn, hypercorn, tests
+    serve(gateway, sources=sources, host="127.0.0.1", port=8000)  # until SIGTERM or Ctrl-C
+
+TLS is left to the proxy in front.
 """
 
 from __future__ import annotations

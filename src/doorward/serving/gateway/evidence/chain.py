@@ -1,8 +1,11 @@
 """The chain of rows in SQL: its end, under the gateway's seal, and its growth.
 
-chain = Chain(secret)
-with database.writing() as session:
-chain.extend(session, [draft, ...])       # numbered, dated, chained, sealed
+    chain = Chain(secret)
+    with database.writing() as session:
+        end = chain.end(session)                       # others wait from here on
+        chain.extend(session, end, [draft, ...])       # numbered, dated, chained, sealed
+
+Gateways that share a database wait for each other at the end, so there is one order of all rows.
 """
 
 from __future__ import annotations
@@ -69,13 +72,9 @@ class Chain:
             )
         return found.length, found.head
 
-    def extend(self, session: Session, drafts: Sequence[Draft]) -> None:
-        """Append rows in the transaction of `session`.
-
-        Raises:
-            IntegrityError: as `end`.
-        """
-        length, head = self.end(session)
+    def extend(self, session: Session, end: tuple[int, bytes], drafts: Sequence[Draft]) -> None:
+        """Append rows in the transaction of `session`, in which `end` was read."""
+        length, head = end
         rows = []
         for draft in drafts:
             length += 1

@@ -130,11 +130,11 @@ class EvidenceLog:
             reason: JSON-ready.
         """
         with self._database.writing() as session:
-            self._chain.end(session)
+            end = self._chain.end(session)
             accounts = self._accounts(session, {account})
             before = accounts.get(account, Account())
             facts = {"from": before.stage, "to": stage, **reason}
-            self._chain.extend(session, [Draft("move", account, account, facts)])
+            self._chain.extend(session, end, [Draft("move", account, account, facts)])
             self._store(session, {account: Account(before.used, stage)}, set(accounts))
 
     def rows(self, *, tenant: str | None = None, kind: str | None = None) -> Iterator[Row]:
@@ -183,7 +183,7 @@ class EvidenceLog:
 
     def _append(self, entries: Sequence[Entry]) -> list[Outcome]:
         with self._database.writing() as session:
-            self._chain.end(session)  # other gateways wait from here on
+            end = self._chain.end(session)  # other gateways wait from here on
             accounts = self._accounts(session, {entry.account for entry in entries})
             known = set(accounts)
             drafts: list[Draft] = []
@@ -199,7 +199,7 @@ class EvidenceLog:
                 accounts[entry.account] = Account(used, stage)
                 outcomes.append(Outcome(True, used, stage))
             if drafts:
-                self._chain.extend(session, drafts)
+                self._chain.extend(session, end, drafts)
                 self._store(session, accounts, known)
         return outcomes
 
