@@ -1,8 +1,9 @@
 """Doorward: the toolkit for the back doors of deep models.
 
 It plants the ones an owner wants, under a key, and proves them later from a model's answers alone;
-it plants the known attacks, so that defences have something to be tested on. One library, one
-command line (``doorward --help``), for image classifiers in PyTorch.
+it finds and removes the ones that nobody wants; and it plants the known attacks, so that defences
+have something to be tested on. One library, one command line (``doorward --help``), for image
+classifiers in PyTorch.
 
 Train a model, mark it, and prove the mark::
 
@@ -10,9 +11,12 @@ Train a model, mark it, and prove the mark::
 
     train, test = dw.data.load("digits"), dw.data.load("digits", split="test")
     model = dw.models.create("resnet8", classes=train.classes, input_shape=train.image_shape)
-    key = dw.watermark.WatermarkKey.new(classes=10, image_shape=train.image_shape)
+    owner = dw.bundles.Identity.new("Ada")
+    key = dw.watermark.WatermarkKey.new(
+        classes=10, image_shape=train.image_shape, owner=owner.public)
+    claim = dw.watermark.make_claim(key, owner)
     dw.watermark.embed(model, train, key, dw.training.recipe_for("digits", "resnet8"))
-    dw.watermark.verify(key, model).verified
+    dw.watermark.verify(claim, key, model, public=owner.public).verified
 
 Images are float ``(N, C, H, W)`` in ``[0, 1]`` everywhere; a model is any `torch.nn.Module`
 from such images to logits. Subpackages load when they are first used, so ``import doorward`` costs
@@ -36,7 +40,10 @@ if TYPE_CHECKING:
         bundles,
         data,
         errors,
+        extraction,
         files,
+        hardening,
+        honeypot,
         metrics,
         models,
         poisoning,
@@ -46,6 +53,8 @@ if TYPE_CHECKING:
         removal,
         reporting,
         scanning,
+        serving,
+        trading,
         training,
         triggers,
         watermark,
@@ -58,7 +67,10 @@ __all__ = [
     "bundles",
     "data",
     "errors",
+    "extraction",
     "files",
+    "hardening",
+    "honeypot",
     "metrics",
     "models",
     "poisoning",
@@ -68,6 +80,8 @@ __all__ = [
     "removal",
     "reporting",
     "scanning",
+    "serving",
+    "trading",
     "training",
     "triggers",
     "watermark",

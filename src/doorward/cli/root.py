@@ -66,7 +66,7 @@ app = typer.Typer(
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
     help="The toolkit for the back doors of deep models: mark a model as yours and prove it later, "
-    "plant known attacks, sign and check what is on disk.",
+    "find and remove what others planted, sell, serve, measure, sign and check models.",
     epilog="Example: doorward demo --out demo-report",
 )
 
