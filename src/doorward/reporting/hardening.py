@@ -112,7 +112,7 @@ def heat_map(result: DistanceResult) -> Image.Image:
     cells = np.array([[np.nan if d is None else d for d in row] for row in result.distances])
     side = min(9.0, 2.2 + 0.45 * min(count, 15))
     figure = Figure(figsize=(side + 1.0, side), dpi=110, layout="constrained")
-    canvas = FigureCanvasAgg(figure)
+    FigureCanvasAgg(figure)
     axes = figure.add_subplot()
     axes.set_facecolor("#e4e4e4")
     if np.isfinite(cells).any():
@@ -135,7 +135,8 @@ def heat_map(result: DistanceResult) -> Image.Image:
     axes.set_xlabel("to")
     axes.set_ylabel("from")
     buffer = io.BytesIO()
-    canvas.print_png(buffer)  # type: ignore[no-untyped-call]
+    # "tight" keeps labels of any length within the picture.
+    figure.savefig(buffer, format="png", bbox_inches="tight")
     buffer.seek(0)
     return Image.open(buffer).convert("RGB")
 
