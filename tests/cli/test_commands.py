@@ -40,6 +40,16 @@ def test_the_commands_of_the_design_exist():
         "watermark copy", "watermark trace", "watermark buyers show", "watermark buyers commit",
         "watermark buyers receipt", "watermark buyers check",
         "bench list", "bench run", "bench report",
+        "desk account", "desk init", "desk rule", "desk serve", "desk verify",
+        "export onnx",
+        "gateway evidence check", "gateway evidence find", "gateway evidence moves",
+        "gateway reference", "gateway tenant add", "gateway tenant list", "gateway tenant place",
+        "gateway tenant revoke",
+        "honeypot claim", "honeypot fit", "honeypot keygen", "honeypot verify",
+        "serve",
+        "trade accept", "trade deposit", "trade dispute", "trade evaluate-report", "trade list",
+        "trade offers", "trade opened", "trade pay", "trade register", "trade reveal",
+        "trade status", "trade trial", "trade withdraw",
     }  # fmt: skip
 
 

@@ -9,6 +9,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -96,6 +97,7 @@ def serve(
         ),
     ] = None,
     passphrase_file: PassphraseFile = None,
+    as_json: Json = False,
 ) -> None:
     """Serve the desk until interrupted.
 
@@ -113,7 +115,9 @@ def serve(
     desk = _open(folder, passphrase_file, database, rail or [])
     desk.verify()
     note(f"{desk.identity.public.name}, fingerprint {desk.fingerprint}")
-    note(f"http://{host}:{port}")
+    address = f"http://{host}:{port}"
+    told = {"address": address, "fingerprint": desk.fingerprint}
+    typer.echo(json.dumps(told) if as_json else address)
     uvicorn.run(create_app(desk), host=host, port=port, log_level="warning", server_header=False)
 
 

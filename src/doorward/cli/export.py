@@ -17,7 +17,11 @@ from doorward.cli.options import TrustFactory
 
 __all__ = ["group"]
 
-group = typer.Typer(no_args_is_help=True, help="Write models in the formats that others run.")
+group = typer.Typer(
+    no_args_is_help=True,
+    help="Write models in the formats that others run.",
+    epilog="Example: doorward export onnx digits.model --out digits.onnx",
+)
 
 
 @group.callback()

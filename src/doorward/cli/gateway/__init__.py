@@ -16,7 +16,9 @@ from doorward.cli.gateway import evidence, measuring, tenants
 __all__ = ["group"]
 
 group = typer.Typer(
-    no_args_is_help=True, help="Tenants, evidence and monitors of the inference gateway."
+    no_args_is_help=True,
+    help="Tenants, evidence and monitors of the inference gateway.",
+    epilog="Example: doorward gateway tenant add ada --budget 100000 --answers top-5",
 )
 group.add_typer(tenants.group, name="tenant")
 group.add_typer(evidence.group, name="evidence")

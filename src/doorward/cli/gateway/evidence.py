@@ -25,7 +25,11 @@ if TYPE_CHECKING:
 
 __all__ = ["group"]
 
-group = typer.Typer(no_args_is_help=True, help="What was answered: check the log, and search it.")
+group = typer.Typer(
+    no_args_is_help=True,
+    help="What was answered: check the log, and search it.",
+    epilog="Example: doorward gateway evidence check --json",
+)
 
 _DATABASE, _SECRET = "doorward-gateway.sqlite", Path("doorward-gateway.secret")
 

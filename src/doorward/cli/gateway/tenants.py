@@ -20,7 +20,11 @@ from doorward.cli.gateway.options import Database, SecretFile, Tenants
 
 __all__ = ["group"]
 
-group = typer.Typer(no_args_is_help=True, help="Who may ask, how often, and what each is told.")
+group = typer.Typer(
+    no_args_is_help=True,
+    help="Who may ask, how often, and what each is told.",
+    epilog="Example: doorward gateway tenant add ada --budget 100000 --answers top-5",
+)
 
 Name = Annotated[str, typer.Argument(help="The tenant's name.")]
 DEFAULT = Path("tenants.json")

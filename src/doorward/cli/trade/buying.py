@@ -33,7 +33,10 @@ from doorward.cli.trade.options import (
 __all__ = ["accept", "deposit", "evaluate_report", "pay", "trial"]
 
 
-@group.command(epilog="Example: doorward trade deposit 3f9a1c --consent")
+@group.command(
+    epilog="Example: doorward trade deposit 3f9a1c --consent --desk https://desk.example "
+    "--identity bob.key"
+)
 def deposit(
     deal: DealName,
     desk: DeskUrl,
@@ -74,7 +77,10 @@ def deposit(
     answer(state, as_json=as_json, lines=lines)
 
 
-@group.command(epilog="Example: doorward trade trial 3f9a1c --out digits.zip")
+@group.command(
+    epilog="Example: doorward trade trial 3f9a1c --out digits.zip --desk "
+    "https://desk.example --identity bob.key"
+)
 def trial(
     deal: DealName,
     desk: DeskUrl,
@@ -105,7 +111,9 @@ def trial(
 
 
 @group.command(
-    "evaluate-report", epilog="Example: doorward trade evaluate-report 3f9a1c --right 975/1000"
+    "evaluate-report",
+    epilog="Example: doorward trade evaluate-report 3f9a1c --right 975/1000 --desk "
+    "https://desk.example --identity bob.key",
 )
 def evaluate_report(
     deal: DealName,
@@ -137,7 +145,10 @@ def evaluate_report(
     )
 
 
-@group.command(epilog="Example: doorward trade pay 3f9a1c --out sealed.key")
+@group.command(
+    epilog="Example: doorward trade pay 3f9a1c --out sealed.key --desk https://desk.example "
+    "--identity bob.key"
+)
 def pay(
     deal: DealName,
     desk: DeskUrl,
@@ -175,7 +186,10 @@ def pay(
     )
 
 
-@group.command(epilog="Example: doorward trade accept 3f9a1c --attack 12/500")
+@group.command(
+    epilog="Example: doorward trade accept 3f9a1c --attack 12/500 --desk "
+    "https://desk.example --identity bob.key"
+)
 def accept(
     deal: DealName,
     desk: DeskUrl,

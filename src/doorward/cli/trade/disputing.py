@@ -40,7 +40,10 @@ class Subject(StrEnum):
     KEY = "key"
 
 
-@group.command(epilog="Example: doorward trade dispute 3f9a1c --about unlocked --counts 90/500")
+@group.command(
+    epilog="Example: doorward trade dispute 3f9a1c --about unlocked --counts 90/500 --desk "
+    "https://desk.example --identity bob.key"
+)
 def dispute(
     deal: DealName,
     desk: DeskUrl,
@@ -76,7 +79,10 @@ def dispute(
     answer(state, as_json=as_json, lines=shown(state))
 
 
-@group.command(epilog="Example: doorward trade reveal 3f9a1c opened.key")
+@group.command(
+    epilog="Example: doorward trade reveal 3f9a1c opened.key --desk https://desk.example "
+    "--identity bob.key"
+)
 def reveal(
     deal: DealName,
     opening: Annotated[
@@ -95,7 +101,10 @@ def reveal(
     answer(state, as_json=as_json, lines=shown(state))
 
 
-@group.command(epilog="Example: doorward trade opened 3f9a1c --out opened.key")
+@group.command(
+    epilog="Example: doorward trade opened 3f9a1c --out opened.key --desk "
+    "https://desk.example --identity bob.key"
+)
 def opened(
     deal: DealName,
     desk: DeskUrl,
@@ -113,7 +122,9 @@ def opened(
     answer({**state, "file": str(out)}, as_json=as_json, lines=[*shown(state), f"file      {out}"])
 
 
-@group.command(epilog="Example: doorward trade withdraw 3f9a1c")
+@group.command(
+    epilog="Example: doorward trade withdraw 3f9a1c --desk https://desk.example --identity bob.key"
+)
 def withdraw(
     deal: DealName,
     desk: DeskUrl,
@@ -143,7 +154,9 @@ def offers(
     answer({"offers": found}, as_json=as_json, lines=_listed(found))
 
 
-@group.command(epilog="Example: doorward trade status 3f9a1c")
+@group.command(
+    epilog="Example: doorward trade status 3f9a1c --desk https://desk.example --identity bob.key"
+)
 def status(
     desk: DeskUrl,
     identity: IdentityFile,

@@ -57,7 +57,8 @@ def register(
 @group.command(
     "list",
     epilog="Example: doorward trade list digits.trial sealed.key opened.key --title Digits "
-    "--deposit 5.00 --final 45.00 --data 'digits test' --accuracy 0.97 --attack-bound 0.12",
+    "--deposit 5.00 --final 45.00 --data 'digits test' --accuracy 0.97 --attack-bound "
+    "0.12 --desk https://desk.example --identity bob.key",
 )
 def list_model(
     trial: Annotated[Path, typer.Argument(help="The trial bundle: a folder, or one file.")],
