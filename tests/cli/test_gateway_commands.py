@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import sqlite3
 
 import httpx
@@ -113,6 +114,14 @@ def test_reference(exported, doorward, tmp_path):
     )  # fmt: skip
     assert (told["images"], len(told["shares"])) == (100, 10)
     assert out.is_file()
+
+
+def test_serve_says_that_the_port_is_taken(exported, doorward, tmp_path):
+    kept = ["--database", tmp_path / "g.sqlite", "--secret", tmp_path / "g.secret"]
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        told = doorward("serve", exported, "--port", port, *kept, code=2, parse=False)
+    assert "cannot be listened at" in told.stderr
 
 
 def test_serve_refuses_what_cannot_be_served(exported, doorward, tmp_path):

@@ -205,6 +205,21 @@ def test_labels_of_a_favoured_class_move_a_tenant(house_of, graphs):
     house.run(scenario, house.gateway(reference=reference))
 
 
+def test_a_ladder_of_one_stage_measures_and_moves_nobody(house_of):
+    house = house_of(ladder=("clean",), monitors=Monitors(prada=Prada(least=20)))
+    house.add("ada")
+    walking, _ = walk(pictures(20, seed=4), np.zeros((20, 1)), 3, 0.02)
+
+    async def scenario(ask, gateway):
+        for start in range(0, 160, 40):
+            assert (await ask(walking[start : start + 40], "ada")).status_code == 200
+        shown = gateway.metrics.render(operator=True).decode()
+        assert 'doorward_gateway_alarms_total{account="ada",monitor="prada"}' in shown
+        assert list(gateway.log.rows(kind="move")) == []
+
+    house.run(scenario)
+
+
 def test_references_that_do_not_fit(house, graphs, tmp_path):
     with pytest.raises(InvalidInput, match="classes"):
         house.gateway(reference=Reference(images=1, shares=(1.0,), means=(0,) * 5,

@@ -9,11 +9,12 @@ TLS is left to the proxy in front.
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from doorward.errors import MissingDependency
+from doorward.errors import InvalidInput, MissingDependency
 from doorward.serving.gateway.gateway import Gateway
 from doorward.serving.gateway.sources import Sources
 
@@ -64,26 +65,40 @@ def serve(
 
     Raises:
         MissingDependency: uvicorn is not installed.
+        InvalidInput: the address is taken, or none of this machine's.
     """
     try:
         import uvicorn
     except ImportError as error:
         raise MissingDependency.of("uvicorn", "serve", "answer over HTTP") from error
+    listener = _listen(host, port)
     config = uvicorn.Config(
         create_app(gateway),
-        host=host,
-        port=port,
         log_level="warning",
         access_log=False,
         server_header=False,
         timeout_graceful_shutdown=max(1, round(patience)),
         limit_concurrency=_MOST_CONNECTIONS,
     )
-    asyncio.run(_run(uvicorn.Server(config), gateway, sources, drain, reload_every, started))
+    server = uvicorn.Server(config)
+    asyncio.run(_run(server, listener, gateway, sources, drain, reload_every, started))
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family, backlog=_MOST_CONNECTIONS)
+    except OSError as error:
+        raise InvalidInput(
+            f"{host} port {port} cannot be listened at",
+            why=error.strerror or str(error),
+            remedy="choose another --port or --host",
+        ) from error
 
 
 async def _run(
     server: Any,
+    listener: socket.socket,
     gateway: Gateway,
     sources: Sources | None,
     drain: float,
@@ -107,7 +122,7 @@ async def _run(
     if sources is not None:
         tasks.append(asyncio.create_task(sources.follow(gateway, every=reload_every)))
     try:
-        await server.serve()
+        await server.serve(sockets=[listener])
     finally:
         for task in tasks:
             task.cancel()

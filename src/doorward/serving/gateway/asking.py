@@ -64,7 +64,8 @@ def read_images(request: Request, graph: Graph, settings: Settings) -> NDArray[n
     if given.dtype.kind != "f":
         raise Refusal(f"the images are {given.dtype.name}", why="FP32 or UINT8 is taken")
     with np.errstate(over="ignore"):
-        images = np.ascontiguousarray(given, dtype=np.float32)
+        # Behind a JSON head of any length, floats need not begin at a multiple of four bytes.
+        images = np.require(given, np.float32, ["C", "ALIGNED"])
     low, high = float(images.min()), float(images.max())
     if not (np.isfinite(low) and np.isfinite(high)):
         raise Refusal("the images hold NaN or infinity", why="pixels are finite numbers")

@@ -190,13 +190,15 @@ def onnx_of(target: str | os.PathLike[str], *, trust_factory: bool = False) -> P
     from doorward.bundles import digest, open_model
     from doorward.models import export_onnx
 
-    kept = home_folder() / "onnx" / f"{digest(path)}.onnx" if path.is_dir() else None
-    if kept is not None and kept.is_file():
-        return kept
-    model = open_model(path, trust_factory=trust_factory)
-    place = kept or home_folder() / "onnx" / "given.onnx"
-    export_onnx(model, place)
-    return place
+    if not path.is_dir():
+        raise MissingData(
+            f"{path} is neither an .onnx file nor a bundle",
+            remedy="check the path, or write the file with doorward export onnx",
+        )
+    kept = home_folder() / "onnx" / f"{digest(path)}.onnx"
+    if not kept.is_file():
+        export_onnx(open_model(path, trust_factory=trust_factory), kept)
+    return kept
 
 
 def _session(path: Path, threads: int) -> Any:

@@ -60,7 +60,7 @@ class Watches:
 
     Args:
         settings: of the monitors.
-        top: the highest stage; who is there is not watched any more.
+        top: the highest stage; who is there is watched, but goes no further.
         secret: the gateway's.
         reference: what honest traffic looks like.
         seen: called with each reading, for metrics.
@@ -82,8 +82,6 @@ class Watches:
     def observe(self, answered: Answered, queries: bytes) -> tuple[Move, ...]:
         """Show an answer to the account's monitors; their alarms are a move by one stage."""
         tenant = answered.tenant
-        if answered.stage >= self._top:
-            return ()
         watch = self._watches.get(tenant.account)
         if watch is None:
             watch = Watch(self._settings, secret=self._secret, reference=self._reference)
@@ -98,7 +96,7 @@ class Watches:
             if self._seen is not None:
                 self._seen(tenant, reading)
         alarms = [reading for reading in readings if reading.alarm]
-        if not alarms:
+        if not alarms or answered.stage >= self._top:
             return ()
         watch.restart()
         return (Move(answered.stage + 1, alarms[0].reason()),)

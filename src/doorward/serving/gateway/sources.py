@@ -16,7 +16,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from doorward.errors import DoorwardError
 from doorward.serving.gateway.graphs import Graphs, onnx_of
 from doorward.serving.gateway.tenants import TenantBook
 
@@ -89,7 +88,7 @@ class Sources:
                 if now[0] != models:
                     models = now[0]
                     gateway.reload(await asyncio.to_thread(self.graphs))
-            except DoorwardError as error:
+            except Exception as error:  # a look that fails must not be the last one
                 _log.error("not reloaded: %s", error)
 
 
