@@ -95,6 +95,7 @@ def test_a_copy_is_a_yes_and_the_model_itself_a_no(place, doorward, tmp_path, mo
         "class Copy(torch.nn.Module):\n"
         "    def forward(self, images):\n"
         "        logits = torch.zeros(len(images), 10)\n"
+        "        logits[:, next(c for c in range(10) if c not in {b[2] for b in BITS})] = 1\n"
         "        loud = amplitudes(images, [b[:2] for b in BITS])\n"
         "        for place, (_, _, target) in enumerate(BITS):\n"
         "            logits[:, target] += 100 * (loud[:, place] - 0.15).clamp_min(0)\n"

@@ -115,7 +115,7 @@ def test_the_menu_holds_what_images_carry_and_the_model_leaves_alone(model, menu
     pixels, labels = leaning_digits.pixels(), leaning_digits.labels
     natural = amplitudes(pixels, menu.waves).median(0).values
     assert (natural > 0.4 / 255).all()
-    assert (natural < 48 / 255 / 4 * 1.05).all()
+    assert (natural < 48 / 255 / 3).all()
     spaced = make_menu(model, leaning_digits, most=8, spacing=3)
     for number, (u, v) in enumerate(spaced.waves):
         assert all(max(abs(u - a), abs(v - b)) >= 3 for a, b in spaced.waves[:number])

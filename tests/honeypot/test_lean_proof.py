@@ -192,7 +192,20 @@ def test_it_must_exceed_every_control(grey):
     verdict = verify_substitute(CLAIM, KEY, Listener(KEY), grey, alike, public=ADA.public)
     assert not verdict.verified
     assert verdict.control_p == pytest.approx(2 / 5)
-    assert "independent model" in verdict.reason
+    assert verdict.log2_p == 0, "nothing exceeds a control that does the same"
+
+
+def test_what_any_model_does_is_no_evidence(grey):
+    # A key that drew waves which all models tie to its classes; the suspect does so a bit more.
+    everybody, suspect = Listener(KEY, share=0.5), Listener(KEY, share=0.52)
+    alone = verify_substitute(CLAIM, KEY, suspect, grey, public=ADA.public)
+    assert alone.verified, "without controls it cannot be told"
+    verdict = verify_substitute(CLAIM, KEY, suspect, grey, [everybody], public=ADA.public)
+    assert not verdict.verified
+    assert verdict.mean_success < verdict.control_success[0] + CLAIM.statement.margin
+    # Exceeding them by far counts, though the controls do it too.
+    verdict = verify_substitute(CLAIM, KEY, Listener(KEY), grey, [everybody], public=ADA.public)
+    assert verdict.verified
 
 
 # papers

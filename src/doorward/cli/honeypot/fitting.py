@@ -94,7 +94,7 @@ def fit(
     pool: Annotated[
         str | None,
         typer.Option(
-            help="What a thief may ask about: a data set, folder or .npy. Default: procedural.",
+            help="What a thief may ask about: procedural, a data set, a folder. Default: --data.",
             show_default=False,
         ),
     ] = None,

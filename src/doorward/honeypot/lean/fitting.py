@@ -9,8 +9,8 @@
 >>> result.cost.agreement, result.strength == lean.strength, result.cost.excess(result.budget)
 (1.0, True, ())
 
-Nothing is trained. The model is asked once about the owner's images and once about a pool such as
-a thief might use; everything else is arithmetic on those answers.
+Nothing is trained. The model is asked about the owner's images, and about a pool such as a thief
+might use, once; everything else is arithmetic on those answers.
 """
 
 from __future__ import annotations
@@ -25,7 +25,6 @@ from torch import Tensor, nn
 
 from doorward.data import ImageSource, to_pixels
 from doorward.errors import InvalidInput, ModelUnsuitable
-from doorward.extraction import procedural_pool
 from doorward.honeypot.lean.budget import Cost, LeanBudget, cost_of, signal_of
 from doorward.honeypot.lean.feature import WaveFeature
 from doorward.honeypot.lean.key import LeanKey
@@ -40,8 +39,6 @@ __all__ = ["SUFFICIENT", "LeanResult", "fit_lean"]
 
 SUFFICIENT = {"kept": 0.1, "calibrated": 0.1, "plain": 0.1, "label": 0.03}
 """Signal (`signal_of`) that is enough, by mode: nats per answer, or a share of changed labels."""
-
-_POOL = 1000  # procedural images, where the owner names no pool
 
 _STRENGTHS = (0.25, 0.5, 0.75, 1.0, 1.25, 1.5, 2.0, 2.5, 3.0, 4.0, 6.0)
 _THRESHOLDS = (0.0, 0.5, 1.0, 1.5)
@@ -118,8 +115,8 @@ def fit_lean(
         key: the owner's secret.
         budget: the bounds.
         mode: what may change (see `Lean`).
-        pool: images such as a thief may ask about, to measure the signal on; None for 1,000
-            procedural ones.
+        pool: images such as a thief may ask about, to measure the signal on; None for the owner's
+            own, on which answers are surest and a lean is faintest.
         menu: what the key draws from; None to make it (`make_menu`) from `model` and `clean`.
         sufficient: signal that is enough; None for `SUFFICIENT`. 0.1 nats taught three waves to
             substitutes in our trials.
@@ -127,7 +124,7 @@ def fit_lean(
         thresholds: to choose from; 0 alone unless only labels are told.
         depths: to choose from; None alone where only labels are told.
         seed: of the images that the menu is made with.
-        menu_options: of `make_menu`: ceiling, spacing, most, amplitudes, images.
+        menu_options: of `make_menu`: quietest, ceiling, spacing, most, amplitudes, images.
 
     Returns:
         The leaning model in evaluation mode, and what was chosen and measured.
@@ -140,7 +137,7 @@ def fit_lean(
     if mode not in MODES:
         raise InvalidInput(f"mode is {mode!r}", why=f"known are {', '.join(MODES)}")
     budget, soft = budget or LeanBudget(), mode != "label"
-    asked = pool or procedural_pool(_POOL, clean.image_shape, seed)
+    asked = clean if pool is None else pool
     if asked.image_shape != clean.image_shape:
         raise InvalidInput(
             f"the pool's images are {asked.image_shape}", why=f"the owner's are {clean.image_shape}"
@@ -159,7 +156,8 @@ def fit_lean(
         bits = key.choose(menu)
         feature = WaveFeature.standardised([(b.across, b.down) for b in bits], clean)
         targets = tuple(bit.target for bit in bits)
-        own, foreign = (_ask(model, feature, source) for source in (clean, asked))
+        own = _ask(model, feature, clean)
+        foreign = own if asked is clean else _ask(model, feature, asked)
         labels = clean.labels.cpu()
         found: list[tuple[Lean, Cost, float]] = []
         least: tuple[str, ...] = ()

@@ -25,7 +25,7 @@ from torch import Tensor, nn
 
 from doorward.data import ImageSource, to_pixels
 from doorward.errors import InvalidInput, ModelUnsuitable
-from doorward.honeypot.lean.feature import amplitudes
+from doorward.honeypot.lean.feature import FLOOR, amplitudes
 from doorward.metrics import predict
 from doorward.randomness import generator
 from doorward.records import STRICT, Record
@@ -36,7 +36,7 @@ __all__ = ["AMPLITUDES", "Entry", "Menu", "make_menu", "pick_images", "waved"]
 AMPLITUDES = (16 / 255, 32 / 255, 48 / 255)
 """Of the waves, wherever nothing else is said."""
 
-_AUDIBLE = 1 / 255  # median natural amplitude below which images hardly carry a wave
+_REACH = 2.5  # natural standard deviations that the loudest wave lies beyond nature at least
 _LOWEST = 2.0  # waves per image: slower ones are the shapes of things
 _IMAGES = 1000  # of the owner's, for the natural amplitudes
 
@@ -119,8 +119,9 @@ def make_menu(
     clean: ImageSource,
     *,
     amplitudes: Sequence[float] = AMPLITUDES,
-    ceiling: float = 0.15,
-    spacing: int = 1,
+    quietest: float = 1 / 255,
+    ceiling: float = 0.1,
+    spacing: int = 2,
     most: int = 32,
     images: int = 64,
     seed: int = 0,
@@ -131,6 +132,8 @@ def make_menu(
         model: the undefended model.
         clean: labelled images of its task.
         amplitudes: of the waves that it is asked about, in (0, 1].
+        quietest: least median amplitude in nature: images hardly carry what is below, and a thief
+            with few of them learns nothing from it.
         ceiling: a class may stand on the menu beside a wave if, at every amplitude, at most this
             share of the images of other classes is answered with it; in [0, 1).
         spacing: least distance of two waves, in waves per image: a thief's network that has learnt
@@ -147,7 +150,7 @@ def make_menu(
         raise InvalidInput(f"amplitudes are {tuple(amplitudes)}", why="shares of the pixel range")
     if not 0 <= ceiling < 1 or min(spacing, most, images) < 1:
         raise InvalidInput("ceiling, spacing, most or images is out of range")
-    waves = _natural(clean, max(amplitudes), seed)
+    waves = _natural(clean, quietest, max(amplitudes), seed)
     some, labels = pick_images(clean, images, seed)
     entries: list[Entry] = []
     for across, down in waves:
@@ -187,7 +190,9 @@ def waved(images: Tensor, shape: tuple[int, int], amplitudes: Sequence[float]) -
     return torch.cat([(images + a * pattern).clamp(0, 1) for a in amplitudes])
 
 
-def _natural(clean: ImageSource, loudest: float, seed: int) -> list[tuple[int, int]]:
+def _natural(
+    clean: ImageSource, quietest: float, loudest: float, seed: int
+) -> list[tuple[int, int]]:
     """Waves that images carry but that can be made far louder, the loudest in nature first."""
     some, _ = pick_images(clean, _IMAGES, seed)
     _, height, width = clean.image_shape
@@ -200,12 +205,11 @@ def _natural(clean: ImageSource, loudest: float, seed: int) -> list[tuple[int, i
     ]
     if not every:
         return []
-    typical = torch.cat(
-        [amplitudes(some, every[i : i + 64]).median(0).values for i in range(0, len(every), 64)]
-    )
-    loud = dict(zip(every, typical.tolist(), strict=True))
-    fit = [shape for shape in every if _AUDIBLE <= loud[shape] <= loudest / 4]
-    return sorted(fit, key=lambda shape: -loud[shape])
+    loud = torch.cat([amplitudes(some, every[i : i + 64]) for i in range(0, len(every), 64)], dim=1)
+    typical, logs = loud.median(0).values, (loud + FLOOR).log()
+    reach = (math.log(loudest) - logs.mean(0)) / logs.std(0).clamp_min(1e-6)
+    fit = ((typical >= quietest) & (reach >= _REACH)).nonzero().flatten().tolist()
+    return [every[place] for place in sorted(fit, key=lambda place: -float(typical[place]))]
 
 
 def _ascending(targets: tuple[int, ...]) -> tuple[int, ...]:

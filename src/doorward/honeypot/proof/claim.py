@@ -56,6 +56,7 @@ class LeanStatement(Record):
         amplitudes: at which every wave is put on every image, ascending, in (0, 1].
         looks: numbers of images after which the verification may stop, ascending.
         log2_alpha: the level: error of a false accusation by the rule, as a logarithm.
+        margin: success, over all amplitudes, by which the suspect must exceed every control.
         model_digest: content digest of the bundle that is served, hex; for the record.
     """
 
@@ -72,6 +73,7 @@ class LeanStatement(Record):
         Field(min_length=1, max_length=64),
     ]
     log2_alpha: Annotated[float, Field(ge=-1000, lt=0, allow_inf_nan=False)]
+    margin: Annotated[float, Field(ge=0, le=1)] = 0.1
     model_digest: Hash | None = None
 
     def __post_init__(self) -> None:
@@ -185,6 +187,7 @@ def make_claim(
     alpha: float = 1e-3,
     amplitudes: Sequence[float] = AMPLITUDES,
     looks: Sequence[int] = LOOKS,
+    margin: float = 0.1,
     model_digest: str | None = None,
     created: datetime | None = None,
 ) -> LeanClaim:
@@ -198,6 +201,8 @@ def make_claim(
             covers one key: who tries k keys, or k suspects, divides by k.
         amplitudes: of the waves, ascending; the whole curve counts.
         looks: numbers of images after which the verification may stop, ascending.
+        margin: success by which a suspect must exceed every control: a p-value says that an effect
+            is there, not that it matters.
         model_digest: content digest of the bundle that is served, if it is known.
         created: time to write into the claim, by default now.
 
@@ -222,6 +227,7 @@ def make_claim(
             "amplitudes": list(amplitudes),
             "looks": list(looks),
             "log2_alpha": math.log2(alpha),
+            "margin": margin,
             "model_digest": model_digest,
         }
     )

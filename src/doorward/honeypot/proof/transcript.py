@@ -58,7 +58,7 @@ class Minutes(Record):
         claim: digest of the claim (`LeanClaim.digest`).
         truth: true labels of the images, by the verifier's data set.
         told: the suspect's answers.
-        controls: the controls' answers to the key's waves.
+        controls: the controls' answers to the same.
         verdict: what the verifier found.
     """
 

@@ -15,11 +15,13 @@
 >>> verdict.verified, verdict.images
 (False, 8)
 
-Two questions, two exact answers. *Was it this key?* The suspect is asked about every wave of the
-menu; were it independent of the key, the key would be any of the menu's with equal chance, and its
-rank is a p-value without any assumption about models (`doorward.honeypot.proof.rank`). *Would any
-model of this task do it?* Independently trained controls are asked about the key's own waves; the
-suspect must exceed them all, and its rank among them is stated with the models as the unit.
+*Was it this key?* The suspect is asked about every wave of the menu. Were it independent of the
+key, the key would be any of the menu's with equal chance, and its rank is an exact p-value without
+any assumption about models (`doorward.honeypot.proof.rank`). *Would any model of this task do it?*
+Some waves look a little like some class to everybody. So independently trained controls are asked
+about the same, and for every pair of wave and class only what exceeds all of them counts (which
+treats all pairs alike, so that the p-value stays exact); the suspect's success must exceed every
+control's by the claim's margin; and its rank among them is stated, with models as the unit.
 
 It may stop early, for either side: after a look whose p-value, times the number of planned looks,
 satisfies the rule; or, without an accusation, after one at which half of all keys did as well.
@@ -64,7 +66,7 @@ class Examination:
         claim: digest of the claim.
         truth: true labels of the images.
         told: the suspect's answers to all waves of the menu; None if it was not asked.
-        controls: the controls' answers to the key's waves, on the same images.
+        controls: the controls' answers to the same.
     """
 
     verdict: Verdict
@@ -102,8 +104,8 @@ def verify_substitute(
 
     Returns:
         The verdict: yes if the p-value, corrected for the looks, satisfies the level, and the
-        suspect exceeds all controls. A key that does not open the commitment gives
-        ``verified=False``, and the suspect is not asked.
+        suspect exceeds all controls by the claim's margin. A key that does not open the commitment
+        gives ``verified=False``, and the suspect is not asked.
 
     Raises:
         IntegrityError: the claim was changed, or is signed by somebody else.
@@ -143,27 +145,25 @@ def examine(
     _check_images(statement, clean)
     if not opens(statement, key):
         return Examination(_blank(claim, log2_alpha), claim.digest())
-    bits, amplitudes = key.choose(statement.menu), statement.amplitudes
+    amplitudes = statement.amplitudes
     classes = statement.menu.classes
     boxes = [open_black_box(model, trust_factory=trust_factory) for model in (suspect, *controls)]
     images, labels = pick_images(clean, statement.looks[-1], image_seed(claim))
     truth = tuple(int(label) for label in labels)
-    told: Told | None = None
+    told: list[Told | None] = [None] * len(boxes)
     begin = 0
     for end in statement.looks:
-        part = ask(boxes[0], images[begin:end], statement.menu.waves, amplitudes, classes=classes)
-        told, begin = join(told, part, len(amplitudes)), end
-        draft = count_again(claim, key, told, truth[:end], (), log2_alpha)
-        if draft.log2_p is not None and draft.log2_p <= log2_alpha:
+        for place, box in enumerate(boxes):
+            part = ask(box, images[begin:end], statement.menu.waves, amplitudes, classes=classes)
+            told[place] = join(told[place], part, len(amplitudes))
+        begin = end
+        own, *others = (answers for answers in told if answers is not None)
+        verdict = count_again(claim, key, own, truth[:end], others, log2_alpha)
+        hopeless = verdict.looks[-1][1] > _HOPELESS
+        if hopeless or (verdict.log2_p is not None and verdict.log2_p <= log2_alpha):
             break
-        if draft.looks[-1][1] > _HOPELESS:
-            break
-    own = [(bit.across, bit.down) for bit in bits]
-    others = tuple(ask(box, images[:begin], own, amplitudes, classes=classes) for box in boxes[1:])
-    assert told is not None  # noqa: S101 - a claim has at least one look
-    verdict = count_again(claim, key, told, truth[:begin], others, log2_alpha)
     verdict = replace(verdict, suspect=dict(boxes[0].describe()))
-    return Examination(verdict, claim.digest(), truth[:begin], told, others)
+    return Examination(verdict, claim.digest(), truth[:begin], own, tuple(others))
 
 
 def count_again(
@@ -182,27 +182,34 @@ def count_again(
     statement = claim.statement
     bits, steps = key.choose(statement.menu), len(statement.amplitudes)
     count, size = len(told.clean), {"classes": statement.menu.classes, "amplitudes": steps}
-    if count not in statement.looks or len(told.waved) != len(statement.menu.entries):
+    full = len(statement.menu.entries)
+    if count not in statement.looks or any(len(t.waved) != full for t in (told, *controls)):
         raise InvalidInput("the answers are not those to the claim's questions")
     looks = [
-        Look(end, _log2_p(statement, bits, _first(told, end, steps), truth[:end]))
+        Look(
+            end,
+            _log2_p(
+                statement, bits, [_first(t, end, steps) for t in (told, *controls)], truth[:end]
+            ),
+        )
         for end in statement.looks
         if end <= count
     ]
     log2_p = sequential_log2_p(looks, len(statement.looks))
     targets = [bit.target for bit in bits]
-    success = curve(_rows(told, statement, bits), truth, targets, **size)
-    beside = [curve(control, truth, targets, **size) for control in controls]
+    success, *beside = (
+        curve(_rows(t, statement, bits), truth, targets, **size) for t in (told, *controls)
+    )
     means = tuple(sum(values) / steps for values in beside)
     mean = sum(success) / steps
-    exceeds = all(mean > control for control in means)
+    exceeds = mean >= max(means, default=0.0) + statement.margin
     proven = log2_p <= log2_alpha
     reason = (
         "Chance does not explain this."
         if proven and exceeds
         else "Chance explains this."
         if not proven
-        else "But an independent model falls for the waves as much: they prove nothing."
+        else "But independent models fall for the waves nearly as much, or it hardly does itself."
     )
     return replace(
         _blank(claim, log2_alpha),
@@ -231,12 +238,21 @@ def image_seed(claim: LeanClaim) -> int:
 
 
 def _log2_p(
-    statement: LeanStatement, bits: Sequence[Bit], told: Told, truth: Sequence[int]
+    statement: LeanStatement, bits: Sequence[Bit], told: Sequence[Told], truth: Sequence[int]
 ) -> float:
-    found = hits(told, truth, classes=statement.menu.classes, amplitudes=len(statement.amplitudes))
+    """The rank of the key by the suspect's hits (the first's) beyond those of all controls."""
+    size = {"classes": statement.menu.classes, "amplitudes": len(statement.amplitudes)}
+    own, *others = (hits(answers, truth, **size) for answers in told)
+    excess = [
+        [
+            max(found - max((o[row][t] for o in others), default=0), 0)
+            for t, found in enumerate(counts)
+        ]
+        for row, counts in enumerate(own)
+    ]
     rows = statement.menu.waves
-    score = sum(found[rows.index((bit.across, bit.down))][bit.target] for bit in bits)
-    return rank_log2_p(statement.menu, len(bits), found, score)
+    score = sum(excess[rows.index((bit.across, bit.down))][bit.target] for bit in bits)
+    return rank_log2_p(statement.menu, len(bits), excess, score)
 
 
 def _first(told: Told, images: int, steps: int) -> Told:
