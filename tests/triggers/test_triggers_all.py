@@ -14,6 +14,7 @@ from doorward.errors import BadFile, IntegrityError, InvalidInput, MissingData
 from doorward.triggers import (
     FILTERS,
     TRIGGERS,
+    Additive,
     Blend,
     Composite,
     Corners,
@@ -35,6 +36,8 @@ from doorward.triggers import (
 )
 
 VARIANTS = {
+    "additive": Additive(),
+    "additive-grey": Additive(eps=0.2, height=9, width=5, channels=1, seed=4),
     "patch": Patch(),
     "patch-checkerboard": Patch(size=4, pattern="checkerboard", colour=(1, 0.5, 0), margin=1),
     "patch-noise-random": Patch(size=(2, 3), pattern="noise", position="random", seed=5),

@@ -28,6 +28,7 @@ AllToOne(target=7)
 New triggers subclass `Trigger`, write `apply` and `config`, and register in `TRIGGERS`.
 """
 
+from doorward.triggers.additive import Additive
 from doorward.triggers.backdoor import Backdoor
 from doorward.triggers.base import TRIGGERS, Strength, Trigger
 from doorward.triggers.blend import Blend
@@ -58,6 +59,7 @@ __all__ = [
     "FILTERS",
     "RULES",
     "TRIGGERS",
+    "Additive",
     "AllToAll",
     "AllToOne",
     "Backdoor",

@@ -1,0 +1,89 @@
+"""How well a lock holds and opens: trial and unlocked model on clean and on triggered images.
+
+::
+
+    outcome = measure_lock(trial, bank.apply(trial), test, backdoor)
+    outcome.trial_attack_success, outcome.unlocked_attack_success, outcome.restored_accuracy
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field
+from pydantic.dataclasses import dataclass
+from torch import nn
+
+from doorward.data import ImageSource, to_pixels
+from doorward.metrics import accuracy, attack_outcome, clopper_pearson, predict
+from doorward.records import STRICT, Record
+from doorward.triggers import Backdoor, Strength
+
+__all__ = ["LockOutcome", "measure_lock", "trigger_strength"]
+
+Share = Annotated[float, Field(ge=0, le=1)]
+_MEASURED = 256  # images that the trigger's strength is measured on
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class LockOutcome(Record):
+    """Trial and unlocked model on test images.
+
+    Attributes:
+        trial_accuracy: of the trial model on clean images.
+        trial_attack_success: share of eligible triggered images that get the target from it.
+        unlocked_accuracy: of the unlocked model on clean images.
+        unlocked_attack_success: share of eligible triggered images that still get the target.
+        unlocked_interval: exact 95 % confidence interval of that.
+        restored_accuracy: share of them that the unlocked model classifies rightly.
+        unlocked_eligible_accuracy: its accuracy on the same images without the trigger, which
+            `restored_accuracy` is to be compared with.
+        attack_images: how many images were eligible.
+    """
+
+    trial_accuracy: Share
+    trial_attack_success: Share
+    unlocked_accuracy: Share
+    unlocked_attack_success: Share
+    unlocked_interval: tuple[Share, Share]
+    restored_accuracy: Share
+    unlocked_eligible_accuracy: Share
+    attack_images: Annotated[int, Field(ge=1)]
+
+
+def measure_lock(
+    trial: nn.Module, unlocked: nn.Module, test: ImageSource, backdoor: Backdoor
+) -> LockOutcome:
+    """Both models on clean and on triggered test images.
+
+    Args:
+        trial: the model as it is given away.
+        unlocked: the same under its masks, applied or folded.
+        test: clean images with their true labels.
+        backdoor: trigger and label rule.
+
+    Raises:
+        InvalidInput: no image can show the attack.
+        ModelUnsuitable: a model's outputs are no finite logits.
+    """
+    locked, opened = (attack_outcome(model, test, backdoor) for model in (trial, unlocked))
+    truth = test.labels.cpu()
+    right = (predict(unlocked, test).argmax(1) == truth).double()
+    hits = round(opened.attack_success * opened.images)
+    return LockOutcome(
+        trial_accuracy=accuracy(trial, test),
+        trial_attack_success=locked.attack_success,
+        unlocked_accuracy=float(right.mean()),
+        unlocked_attack_success=opened.attack_success,
+        unlocked_interval=clopper_pearson(hits, opened.images),
+        restored_accuracy=opened.robust_accuracy,
+        unlocked_eligible_accuracy=float(right[backdoor.rule.eligible(truth)].mean()),
+        attack_images=opened.images,
+    )
+
+
+def trigger_strength(test: ImageSource, backdoor: Backdoor) -> Strength:
+    """How visible the trigger is on eligible test images."""
+    rows = backdoor.rule.eligible(test.labels.cpu()).nonzero().squeeze(1)
+    images, _ = test.fetch(rows[:: max(1, len(rows) // _MEASURED)][:_MEASURED])
+    return backdoor.trigger.to(images.device).strength(to_pixels(images))
