@@ -98,7 +98,7 @@ def test_a_copy_is_a_yes_and_the_model_itself_a_no(place, doorward, tmp_path, mo
         "        logits[:, next(c for c in range(10) if c not in {b[2] for b in BITS})] = 1\n"
         "        loud = amplitudes(images, [b[:2] for b in BITS])\n"
         "        for place, (_, _, target) in enumerate(BITS):\n"
-        "            logits[:, target] += 100 * (loud[:, place] - 0.15).clamp_min(0)\n"
+        "            logits[:, target] += 1000 * (loud[:, place] - 0.1).clamp_min(0)\n"
         "        return logits\n"
     )
     monkeypatch.chdir(tmp_path)

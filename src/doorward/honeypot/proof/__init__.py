@@ -15,7 +15,8 @@
 False
 
 Files: `claim` (what is committed to), `asking` (labels under waves), `rank` (the exact tests),
-`verification` (both together, stopping early), `verdict` (in words), `transcript` (signed minutes).
+`counting` (from answers to a verdict), `verification` (asking, stopping early), `verdict` (in
+words), `transcript` (signed minutes).
 """
 
 from doorward.honeypot.proof.asking import Told

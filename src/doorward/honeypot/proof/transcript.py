@@ -41,8 +41,9 @@ from doorward.honeypot.lean.key import LeanKey
 from doorward.honeypot.lean.menu import pick_images
 from doorward.honeypot.proof.asking import Told
 from doorward.honeypot.proof.claim import LeanClaim
+from doorward.honeypot.proof.counting import count_again, image_seed, opens
 from doorward.honeypot.proof.verdict import Verdict
-from doorward.honeypot.proof.verification import Examination, count_again, image_seed, opens
+from doorward.honeypot.proof.verification import Examination
 from doorward.records import STRICT, Record
 
 __all__ = ["PURPOSE", "Minutes", "Transcript", "check_transcript"]
