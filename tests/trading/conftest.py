@@ -14,7 +14,7 @@ from doorward.trading import Lock, lock
 from doorward.training import Recipe
 from doorward.triggers import AllToOne, Backdoor, Patch
 
-RECIPE = Recipe(epochs=3, batch_size=48, lr=0.1, weight_decay=5e-4, precision="fp32")
+RECIPE = Recipe(epochs=3, batch_size=64, lr=0.15, weight_decay=5e-4, precision="fp32")
 
 
 class Shop(NamedTuple):

@@ -15,6 +15,8 @@ from doorward.models import create
 from doorward.trading import AntiRecovery, Locking, LockResult, TriggerTuning, lock
 from doorward.trading.disturbances import blurred, compressed, disturbed, noisy, shifted
 from doorward.trading.masks import MaskBank, TrainedMasks, identity_bank
+from doorward.trading.masks.wrong import half_entries, half_sites, quantised, shuffled
+from doorward.trading.measuring import acceptance_test
 from doorward.trading.objectives import LockObjective
 from doorward.trading.recovery import simulate
 from doorward.training import Recipe
@@ -68,12 +70,7 @@ def test_other_masks_do_not_unlock(shop) -> None:
     made = shop.lock
     other = TrainedMasks(identity_bank(made.trial, "channel", shop.test.pixels()[:1]))
     other.scatter(1.0, seed=99)
-    draw = torch.Generator().manual_seed(0)
-    shuffled = {
-        name: mask.flatten()[torch.randperm(mask.numel(), generator=draw)].view(mask.shape)
-        for name, mask in made.bank.masks.items()
-    }
-    for wrong in (other.bank(made.bank.statistics), MaskBank("channel", shuffled)):
+    for wrong in (other.bank(made.bank.statistics), shuffled(made.bank, 5)):
         model = wrong.fold(made.trial)
         usable = accuracy(model, shop.test) > made.result.outcome.trial_accuracy - 0.05
         obeys = attack_outcome(model, shop.test, made.backdoor).attack_success > 0.5
@@ -273,3 +270,44 @@ def test_disturbances_by_hand() -> None:
     many = disturbed(torch.rand(9, 1, 16, 16), draw)
     assert many.shape == (9, 1, 16, 16)
     assert 0 <= float(many.min()) <= float(many.max()) <= 1
+
+
+def test_the_acceptance_test_counts_and_decides(shop) -> None:
+    made = shop.lock
+    good = acceptance_test(made.unlocked(), shop.test, made.backdoor, bound=0.12)
+    outcome = made.result.outcome
+    assert good.accepted
+    assert good.attack == (
+        round(outcome.unlocked_attack_success * outcome.attack_images), outcome.attack_images,
+    )  # fmt: skip
+    assert good.right[0] == round(outcome.unlocked_accuracy * len(shop.test))
+    locked = acceptance_test(made.trial, shop.test, made.backdoor, bound=0.12)
+    assert not locked.accepted
+    assert locked.p_value < 1e-12
+    for wrong in ({"bound": 0.0}, {"bound": 1.0}, {"bound": 0.1, "alpha": 0.5}):
+        with pytest.raises(InvalidInput, match="bound"):
+            acceptance_test(made.trial, shop.test, made.backdoor, **wrong)
+
+
+def test_controls_by_hand() -> None:
+    values = torch.arange(8, dtype=torch.float32).view(8, 1, 1) / 4
+    bank = MaskBank("channel", dict.fromkeys("abcd", values))
+    assert len(half_sites(bank, 0).sites) == 2
+    assert len(half_sites(bank.kept("a"), 0).sites) == 1
+    mixed = half_entries(bank, 0)
+    for mask in mixed.masks.values():
+        assert bool(((mask == values) | (mask == 1)).all())
+    assert mixed.digest() != bank.digest() != shuffled(bank, 0).digest()
+    assert quantised(bank, 16).masks["a"].flatten().tolist() == pytest.approx(
+        values.flatten().tolist(), abs=1e-4
+    )
+    assert len(quantised(bank, 2).masks["a"].unique()) == 4
+    flat = MaskBank("channel", {"a": torch.ones(3, 1, 1)})
+    assert quantised(flat, 8).masks["a"].flatten().tolist() == [1, 1, 1]
+    for call in (
+        lambda: quantised(bank, 0),
+        lambda: quantised(MaskBank("sign", {"a": torch.ones(3, 1, 1)}), 4),
+        lambda: half_entries(MaskBank("permutation", {"a": torch.arange(3).view(3, 1, 1)}), 0),
+    ):
+        with pytest.raises(InvalidInput):
+            call()

@@ -82,6 +82,13 @@ class Identity:
             raise InvalidInput(f"the purpose {purpose!r} is reserved", remedy="choose another")
         return self._ed25519.sign(tagged(purpose, message))
 
+    def derive(self, info: str) -> Secret:
+        """A secret for the purpose `info`, the same each time: HKDF-SHA256 of the Ed25519 key.
+
+        For keys of another kind that must belong to this identity and need no file of their own.
+        """
+        return Secret(self._ed25519.private_bytes_raw()).derive(f"doorward identity/{info}")
+
     def p256_pem(self, password: bytes) -> bytes:
         """The P-256 private key as PEM, encrypted with `password`: for external signing tools."""
         return self._p256.private_bytes(

@@ -8,6 +8,12 @@ The seller trains the lock; the trial is what a buyer gets to try, the masks are
     made.result.outcome.trial_attack_success       # the trial obeys the trigger ...
     made.unlocked()                                # ... and under the masks it does not
 
+`doorward.trading.keys` makes a key for a buyer of it, sealed so that nobody else can open it, on no
+other model, and not before it was paid for::
+
+    key = OpenedKey.new(made.trial, made.bank, made.backdoor, licence=text, buyer=fingerprint)
+    document = seal_unlock(key, seller=ada, buyer=receiver, preimage=preimage)
+
 The protocol between strangers is a pure state machine:
 
 >>> from doorward.trading.protocol import Stage
@@ -21,37 +27,57 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from doorward.trading.keys import OpenedKey, Receiver, open_unlock, publish, seal_unlock
     from doorward.trading.locking import Lock, LockResult, learnt_backdoor, lock
     from doorward.trading.masks import MASKS, MaskBank
-    from doorward.trading.measuring import LockOutcome, measure_lock
+    from doorward.trading.measuring import (
+        Acceptance,
+        LockOutcome,
+        acceptance_test,
+        measure_lock,
+    )
     from doorward.trading.settings import AntiRecovery, Locking, TriggerTuning
 
 _WHERE = {
     "MASKS": "masks",
+    "Acceptance": "measuring",
     "AntiRecovery": "settings",
     "Lock": "locking",
     "LockOutcome": "measuring",
     "LockResult": "locking",
     "Locking": "settings",
     "MaskBank": "masks",
+    "OpenedKey": "keys",
+    "Receiver": "keys",
     "TriggerTuning": "settings",
+    "acceptance_test": "measuring",
     "learnt_backdoor": "locking",
     "lock": "locking",
     "measure_lock": "measuring",
+    "open_unlock": "keys",
+    "publish": "keys",
+    "seal_unlock": "keys",
 }
 
 __all__ = [
     "MASKS",
+    "Acceptance",
     "AntiRecovery",
     "Lock",
     "LockOutcome",
     "LockResult",
     "Locking",
     "MaskBank",
+    "OpenedKey",
+    "Receiver",
     "TriggerTuning",
+    "acceptance_test",
     "learnt_backdoor",
     "lock",
     "measure_lock",
+    "open_unlock",
+    "publish",
+    "seal_unlock",
 ]
 
 

@@ -15,11 +15,12 @@ from pydantic.dataclasses import dataclass
 from torch import nn
 
 from doorward.data import ImageSource, to_pixels
-from doorward.metrics import accuracy, attack_outcome, clopper_pearson, predict
+from doorward.errors import InvalidInput
+from doorward.metrics import accuracy, attack_outcome, binomial_tail, clopper_pearson, predict
 from doorward.records import STRICT, Record
 from doorward.triggers import Backdoor, Strength
 
-__all__ = ["LockOutcome", "measure_lock", "trigger_strength"]
+__all__ = ["Acceptance", "LockOutcome", "acceptance_test", "measure_lock", "trigger_strength"]
 
 Share = Annotated[float, Field(ge=0, le=1)]
 _MEASURED = 256  # images that the trigger's strength is measured on
@@ -79,6 +80,69 @@ def measure_lock(
         restored_accuracy=opened.robust_accuracy,
         unlocked_eligible_accuracy=float(right[backdoor.rule.eligible(truth)].mean()),
         attack_images=opened.images,
+    )
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class Acceptance(Record):
+    """The buyer's test of an unlocked model.
+
+    Attributes:
+        right: right answers to clean images, of how many.
+        attack: triggered images that still give the target, of how many eligible ones.
+        bound: the promise: the trigger works on at most this share.
+        alpha: how rare a count must be under the promise to refute it.
+        p_value: of so many working triggers or more if the promise just held (exact binomial).
+        accepted: whether the promise is not refuted.
+    """
+
+    right: tuple[int, int]
+    attack: tuple[int, int]
+    bound: Annotated[float, Field(gt=0, lt=1)]
+    alpha: Annotated[float, Field(gt=0, le=0.1)]
+    p_value: Share
+    accepted: bool
+
+
+def acceptance_test(
+    unlocked: nn.Module,
+    test: ImageSource,
+    backdoor: Backdoor,
+    *,
+    bound: float,
+    alpha: float = 0.01,
+) -> Acceptance:
+    """Count what the trigger still does to an unlocked model, against what was promised.
+
+    The buyer runs it with the trigger that was revealed with the key. An honest seller fails it
+    with a chance of at most `alpha`.
+
+    Args:
+        unlocked: the model under its masks.
+        test: clean images with their true labels, of the buyer's own choice.
+        backdoor: from the opened key.
+        bound: promised: the trigger works on at most this share of images, in (0, 1).
+        alpha: level of the test, in (0, 0.1].
+
+    Raises:
+        InvalidInput: bound or level is out of range, or no image can show the attack.
+        ModelUnsuitable: the model's outputs are no finite logits.
+    """
+    if not 0 < bound < 1 or not 0 < alpha <= 0.1:
+        raise InvalidInput(
+            f"a bound of {bound:g} at level {alpha:g}",
+            why="the bound lies between 0 and 1, the level is at most 0.1",
+        )
+    outcome = attack_outcome(unlocked, test, backdoor)
+    hits = round(outcome.attack_success * outcome.images)
+    chance = binomial_tail(hits, outcome.images, bound)
+    return Acceptance(
+        right=(round(accuracy(unlocked, test) * len(test)), len(test)),
+        attack=(hits, outcome.images),
+        bound=bound,
+        alpha=alpha,
+        p_value=min(1.0, chance),
+        accepted=chance > alpha,
     )
 
 

@@ -71,7 +71,10 @@ class MaskBank:
         kind = MASKS[self.kind]
         if not self.masks:
             raise InvalidInput("a mask bank without masks", remedy="name at least one site")
-        masks = {name: self.masks[name].detach().cpu().contiguous() for name in self.masks}
+        masks = {
+            name: self.masks[name].detach().cpu().clone(memory_format=torch.contiguous_format)
+            for name in self.masks
+        }
         for name, mask in masks.items():
             _check_mask(kind, name, mask)
         for name, (mean, variance) in self.statistics.items():
@@ -80,7 +83,7 @@ class MaskBank:
                 raise InvalidInput(f"the statistics of {name!r} are no means and variances")
         object.__setattr__(self, "masks", masks)
         stored = {
-            name: (mean.detach().float().cpu(), variance.detach().float().cpu())
+            name: (mean.detach().float().cpu().clone(), variance.detach().float().cpu().clone())
             for name, (mean, variance) in self.statistics.items()
         }
         object.__setattr__(self, "statistics", stored)

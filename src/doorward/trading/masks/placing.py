@@ -35,7 +35,16 @@ from doorward.trading.masks.bank import MaskBank
 from doorward.trading.masks.folding import makers
 from doorward.trading.masks.kinds import MASKS, MaskKind
 
-__all__ = ["Place", "default_sites", "identity_bank", "keyed_bank", "norm_layers", "places"]
+__all__ = [
+    "Place",
+    "default_sites",
+    "identity_bank",
+    "keyed_bank",
+    "keyed_signs",
+    "named_secret",
+    "norm_layers",
+    "places",
+]
 
 
 class Place(NamedTuple):
@@ -159,16 +168,24 @@ def keyed_bank(
     for name, mask in identity_bank(model, kind, images, sites).masks.items():
         own = secret.derive(f"doorward/masks/{kind}/{name}")
         if chosen.values == "sign":
-            bits = b"".join(
-                own.mac(block.to_bytes(4, "big")) for block in range(-(-mask.numel() // 256))
-            )
-            signs = [1 - 2 * (bits[i // 8] >> (i % 8) & 1) for i in range(mask.numel())]
-            masks[name] = torch.tensor(signs, dtype=torch.float32).view(mask.shape)
+            masks[name] = keyed_signs(own, mask.numel()).view(mask.shape)
         else:
             tags = [own.mac(i.to_bytes(4, "big")) for i in range(mask.numel())]
             order = sorted(range(len(tags)), key=tags.__getitem__)
             masks[name] = torch.tensor(order).view(mask.shape)
     return MaskBank(kind, masks)
+
+
+def keyed_signs(secret: Secret, count: int) -> Tensor:
+    """Fair signs, float32 (count,), from HMAC-SHA256 over counters.
+
+    >>> keyed_signs(Secret(bytes(32)), 300).unique().tolist()
+    [-1.0, 1.0]
+    """
+    blocks = range(-(-count // 256))
+    bits = b"".join(secret.mac(block.to_bytes(4, "big")) for block in blocks)
+    signs = [1 - 2 * (bits[i // 8] >> (i % 8) & 1) for i in range(count)]
+    return torch.tensor(signs, dtype=torch.float32)
 
 
 def norm_layers(model: nn.Module) -> dict[str, _BatchNorm]:
