@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import json
+import os
+import pwd
+import shutil
+import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -175,3 +181,36 @@ def _handler(state: InferenceServer) -> type[BaseHTTPRequestHandler]:
 def failure() -> type[Failure]:
     """The class of failures to put in `InferenceServer.failures`."""
     return Failure
+
+
+@pytest.fixture(scope="module")
+def postgres() -> Iterator[str]:
+    """A PostgreSQL of our own, on a socket in a temporary folder: its URL."""
+    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
+    if not found:
+        pytest.skip("no PostgreSQL binaries under /usr/lib/postgresql")
+    pytest.importorskip("psycopg")
+    user: str | None = None
+    if os.geteuid() == 0:  # PostgreSQL refuses to run as root
+        names = [entry.pw_name for entry in pwd.getpwall()]
+        user = next((name for name in ("postgres", "nobody") if name in names), None)
+        if user is None:
+            pytest.skip("PostgreSQL does not run as root, and there is no other user")
+    folder = Path(tempfile.mkdtemp(prefix="doorward-pg-"))
+    if user:
+        shutil.chown(folder, user)
+    programs, data = found[-1].parent, folder / "data"
+
+    def run(*words: object) -> None:
+        subprocess.run([*map(str, words)], check=True, user=user, cwd=folder, capture_output=True)
+
+    try:
+        run(programs / "initdb", "-D", data, "-U", "doorward", "-A", "trust", "--no-sync")
+        options = f"-k {folder} -c listen_addresses= -c max_connections=60 -c fsync=off"
+        run(programs / "pg_ctl", "-D", data, "-w", "-l", folder / "log", "-o", options, "start")
+        try:
+            yield f"postgresql+psycopg://doorward@/postgres?host={folder}"
+        finally:
+            run(programs / "pg_ctl", "-D", data, "-m", "immediate", "stop")
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)

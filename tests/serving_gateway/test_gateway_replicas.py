@@ -6,7 +6,6 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from tests.serving_gateway.gateways import SECRET, pictures
-from tests.trading_desk.test_desk_concurrency import postgres  # noqa: F401 - a fixture
 
 from doorward.serving.database import Database
 from doorward.serving.gateway import EvidenceLog
@@ -41,5 +40,5 @@ def test_replicas_on_sqlite(tmp_path):
 
 
 @pytest.mark.slow
-def test_replicas_on_postgresql(postgres):  # noqa: F811
+def test_replicas_on_postgresql(postgres):
     append_at_once(postgres, replicas=4, groups=40, budget=300)

@@ -1,13 +1,7 @@
 """Many at once: on SQLite always, on PostgreSQL where its binaries are installed."""
 
-import os
-import pwd
-import shutil
-import subprocess
-import tempfile
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import pytest
 from tests.trading_desk.conftest import make_scene
@@ -78,39 +72,6 @@ def test_races_for_one_deal_have_one_winner(scene):
 def test_200_deals_at_once_on_sqlite(tmp_path, ada, bob, desk_identity):
     scene = make_scene(tmp_path / "desk.sqlite", tmp_path, desk_identity, ada, bob)
     trade_at_once(scene, count=200, threads=32)
-
-
-@pytest.fixture(scope="module")
-def postgres():
-    """A PostgreSQL of our own, on a socket in a temporary folder: its URL."""
-    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
-    if not found:
-        pytest.skip("no PostgreSQL binaries under /usr/lib/postgresql")
-    pytest.importorskip("psycopg")
-    user = None
-    if os.geteuid() == 0:  # PostgreSQL refuses to run as root
-        names = [entry.pw_name for entry in pwd.getpwall()]
-        user = next((name for name in ("postgres", "nobody") if name in names), None)
-        if user is None:
-            pytest.skip("PostgreSQL does not run as root, and there is no other user")
-    folder = Path(tempfile.mkdtemp(prefix="doorward-pg-"))
-    if user:
-        shutil.chown(folder, user)
-    programs, data = found[-1].parent, folder / "data"
-
-    def run(*words):
-        subprocess.run([*map(str, words)], check=True, user=user, cwd=folder, capture_output=True)
-
-    try:
-        run(programs / "initdb", "-D", data, "-U", "doorward", "-A", "trust", "--no-sync")
-        options = f"-k {folder} -c listen_addresses= -c max_connections=60 -c fsync=off"
-        run(programs / "pg_ctl", "-D", data, "-w", "-l", folder / "log", "-o", options, "start")
-        try:
-            yield f"postgresql+psycopg://doorward@/postgres?host={folder}"
-        finally:
-            run(programs / "pg_ctl", "-D", data, "-m", "immediate", "stop")
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.mark.slow
