@@ -72,6 +72,22 @@ def values(result: db.StudyResult) -> dict[tuple[str, int], object]:
 EXPECTED = {("add", 0): 6, ("multiply", 0): 9, ("add", 1): 8, ("multiply", 1): 16}
 
 
+def test_a_setting_can_have_some_of_the_methods_only() -> None:
+    methods, settings = ("add", "multiply"), {"three": {"n": 3}, "four": {"n": 4}}
+    grid = db.Grid(methods=methods, settings=settings, seeds=2, only={"four": ("add",)})
+    entry = db.Study(
+        name="s", version=1, title="t", question="?", grid=lambda tier: grid, metrics=(),
+        measure=lambda cell: {},
+    )  # fmt: skip
+    assert [(c.setting, c.method, c.seed) for c in entry.cells("quick")] == [
+        ("three", "add", 0), ("three", "multiply", 0), ("four", "add", 0),
+        ("three", "add", 1), ("three", "multiply", 1), ("four", "add", 1),
+    ]  # fmt: skip
+    for wrong in ({"five": ("add",)}, {"four": ("divide",)}):
+        with pytest.raises(ValueError, match="no method or setting"):
+            db.Grid(methods=methods, settings=settings, only=wrong)
+
+
 def test_each_cell_is_measured_once(toy, tmp_path) -> None:
     first = db.run(toy, "quick", engine="inline", out=tmp_path)
     assert values(first) == EXPECTED

@@ -68,12 +68,20 @@ class Grid(Record):
         settings: name -> options of its cells, JSON-ready.
         seeds: how many seeds by default, counted from 0.
         shrinks: what is smaller here than in the paper's setting, in plain words.
+        only: setting -> the methods that it is run with, where it is not run with all.
     """
 
     methods: tuple[Name, ...] = Field(min_length=1)
     settings: dict[Name, dict[str, Any]] = Field(min_length=1)
     seeds: Annotated[int, Field(ge=1)] = 1
     shrinks: str = ""
+    only: dict[Name, tuple[Name, ...]] = Field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for setting, methods in self.only.items():
+            for name, known in ((setting, self.settings), *((m, self.methods) for m in methods)):
+                if name not in known:
+                    raise UnknownName.of("method or setting of the grid", name, list(known))
 
 
 @plain_dataclass(frozen=True)
@@ -147,6 +155,7 @@ class Study:
             for seed in (seeds if seeds is not None else range(grid.seeds))
             for setting, options in grid.settings.items()
             for method in grid.methods
+            if method in grid.only.get(setting, grid.methods)
         ]
 
     def grid_of(self, tier: str) -> Grid:

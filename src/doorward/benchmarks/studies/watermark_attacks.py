@@ -32,21 +32,23 @@ def _grid(tier: str) -> Grid:
     numbers: dict[str, Any] = {
         "quick": {
             "epochs": 2.0, "rates": [1e-3, 1e-2], "mask_steps": 30, "images": 400, "copy": 5.0,
-            "budget": 400,
+            "budget": 400, "shares": [1.0], "test": 300,
         },
         "cpu": {
             "epochs": 2.0, "rates": [1e-3, 1e-2, 5e-2], "mask_steps": 200, "images": 10_000,
-            "copy": 4.0, "budget": 20_000,
+            "copy": 4.0, "budget": 20_000, "shares": [1.0, 0.2], "test": 5_000,
         },
         "paper": {
             "epochs": 20.0, "rates": [1e-4, 1e-3, 1e-2, 5e-2], "mask_steps": 2000,
-            "images": 20_000, "copy": 60.0, "budget": 20_000,
+            "images": 20_000, "copy": 60.0, "budget": 20_000, "shares": [1.0, 0.2, 0.05],
+            "test": 10_000,
         },
     }[tier]  # fmt: skip
     if tier == "cpu":
         shrinks += (
             " Attacks have 10,000 images and 2 epochs instead of 20, ANP 200 steps instead of "
-            "2,000, copies 4 epochs (extraction asks about all 20,000)."
+            "2,000, copies 4 epochs (extraction asks about all 20,000). Accuracy is on 5,000 "
+            "test images."
         )
     return Grid(
         methods=METHODS,
@@ -100,11 +102,13 @@ def watermark_attacks(cell: Cell) -> Outcome:
         families=[family],
         epochs=numbers["epochs"],
         rates=numbers["rates"],
+        shares=numbers["shares"],
         augment=recipe.augment,
         budget=numbers["budget"],
         mask_steps=numbers["mask_steps"],
     )
-    table = attack_table(victim.model, victim.key, thief, who.test, attacks, carriers=who.test)
+    test = who.test.sample(min(numbers["test"], len(who.test)), seed=0)
+    table = attack_table(victim.model, victim.key, thief, test, attacks, carriers=test)
     untouched, *rows = table.rows
     cheap = [row for row in rows if row.cost is None or row.cost <= AFFORDABLE]
     worst = max(cheap, key=lambda row: row.proof, default=None)

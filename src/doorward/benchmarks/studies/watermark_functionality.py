@@ -55,11 +55,22 @@ def scale(tier: str) -> tuple[str, dict[str, Any], int, str]:
 
 def _grid(tier: str) -> Grid:
     name, options, seeds, shrinks = scale(tier)
+    settings: dict[str, dict[str, Any]] = {name: options}
+    only: dict[str, tuple[str, ...]] = {}
+    if tier == "cpu":
+        longer = "cifar10, resnet8, 12 epochs"
+        settings[longer] = {**options, "recipe": {**options["recipe"], "epochs": 12.0}}
+        only[longer] = ("unmarked", "plain", "pretrained")
+        shrinks += (
+            " A mark needs about as many showings in a short training as in a long one, so its "
+            "price is also taken at 12 epochs, for the plain embedding."
+        )
     return Grid(
         methods=("unmarked", *METHODS, "pretrained"),
-        settings={name: options},
+        settings=settings,
         seeds=seeds,
         shrinks=shrinks,
+        only=only,
     )
 
 
