@@ -19,7 +19,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from doorward.benchmarks import STUDIES, TIERS, StudyResult
+from doorward.benchmarks import STUDIES, TIERS, Metric, StudyResult
 from doorward.benchmarks.results import Row
 from doorward.benchmarks.summary import Group, group_rows, show, summarise
 from doorward.data import DATASETS
@@ -153,13 +153,14 @@ def studies() -> str:
 
 
 def results() -> str:
-    """What the committed studies measured, beyond the quick tier."""
+    """What the committed studies found, beyond the quick tier: the numbers that matter."""
     rows = []
     for path in sorted(RESULTS.glob("*.json")):  # finished runs: what is committed
         result = StudyResult.from_dict(read_json(path))
         if result.tier == "quick" or result.study not in STUDIES:
             continue
-        metrics = STUDIES[result.study].metrics
+        every = STUDIES[result.study].metrics
+        metrics = [metric for metric in every if metric.plot or metric.better] or every
         groups = group_rows(result.rows)
         if len(groups) > MOST_LINES:
             page = f"docs/benchmarks/{result.study}.md"
@@ -246,15 +247,16 @@ def _measured(name: str) -> StudyResult | None:
 
 
 def _outcome(rows: list[Row], label: str) -> str:
-    """Accuracy, triggers matched and the weakest proof of the seeds, of one attack."""
+    """Accuracy, triggers matched (with their spread) and the weakest proof, of one attack."""
     group = Group("", "", "", tuple(rows))
     accuracy = summarise(group.numbers(f"{label} | accuracy"))
     matched = summarise(group.numbers(f"{label} | matches"))
     if matched is None:
         return ""
     proofs = [_proof(row, label) for row in rows]
-    task = "" if accuracy is None else f"{100 * accuracy.mean:.1f} %; "
-    return f"{task}{100 * matched.mean:.0f} %, {power_of_two(max(proofs))}"
+    share = Metric("share", "Share", "percent")
+    task = "" if accuracy is None else f"{show(accuracy, share)}; "
+    return f"{task}{show(matched, share)}, {power_of_two(max(proofs))}"
 
 
 def _proof(row: Row, label: str) -> float:
