@@ -160,7 +160,7 @@ def results() -> str:
         if result.tier == "quick" or result.study not in STUDIES:
             continue
         every = STUDIES[result.study].metrics
-        metrics = [metric for metric in every if metric.plot or metric.better] or every
+        metrics = [m for m in every if m.plot or m.better or m.kind == "yesno"] or list(every)
         groups = group_rows(result.rows)
         if len(groups) > MOST_LINES:
             page = f"docs/benchmarks/{result.study}.md"

@@ -44,10 +44,10 @@ _BINS = 31
 _METRICS = (
     Metric("models", "Independent models"),
     Metric("matches", "Triggers matched", "percent", plot=True),
-    Metric("convicted", "Models convicted", "percent"),
+    Metric("convicted", "Models convicted", "percent", "lower", plot=True),
     Metric("smallest_log2_p", "Smallest p-value", "log2"),
     Metric("tries", "Sets tried"),
-    Metric("below_1e6", "Keys at p ≤ 1e-6"),
+    Metric("below_1e6", "Keys at p ≤ 1e-6", "number", "lower"),
     Metric("ks_p", "p of Kolmogorov-Smirnov"),
     Metric("chi_square_p", "p of chi-square"),
     Metric("best", "Matches of the best key"),
