@@ -58,6 +58,7 @@ _GENTLE = "same epochs, 1/100 of the rate"
 _SHORT = "1/8 of the epochs, half the rate"
 _FULL = "same epochs, same rate"
 _FULL_APP = "same epochs, same rate, over app"
+_FULL_BLENDED = "same epochs, same rate, over blended"
 _REPEATS = 5
 """How much oftener the gentlest pirate shows his triggers: at his rate they are hardly learnt."""
 
@@ -71,7 +72,7 @@ def _grid(tier: str) -> Grid:
         "court_epochs": 2.0 if few else 1.0 if tier == "cpu" else 5.0,
     }
     return Grid(
-        methods=(_GENTLE, _SHORT, _FULL, *((_FULL_APP,) if tier == "paper" else ())),
+        methods=tuple(_PIRATES) if tier == "paper" else (_GENTLE, _SHORT, _FULL, _FULL_BLENDED),
         settings={name: options},
         seeds=seeds,
         shrinks=""
@@ -87,7 +88,10 @@ _PIRATES: dict[str, Callable[[Recipe, int, int], Recipe]] = {
     _SHORT: lambda recipe, images, n: pretrained_recipe(recipe, images=images, n=n),
     _FULL: lambda recipe, images, n: recipe,
     _FULL_APP: lambda recipe, images, n: recipe,
+    _FULL_BLENDED: lambda recipe, images, n: recipe,
 }
+_EMBEDDINGS = {_FULL_APP: "app", _FULL_BLENDED: "blended"}
+"""How the owner marked the victim, where not plainly."""
 
 
 @study(
@@ -126,8 +130,7 @@ _PIRATES: dict[str, Callable[[Recipe, int, int], Recipe]] = {
 def watermark_piracy(cell: Cell) -> Outcome:
     """Overwrite the victim's mark by the cell's recipe; settle the dispute."""
     have, recipe = parties(cell), recipe_of(cell)
-    method = "app" if cell.method == _FULL_APP else "plain"
-    victim = marked_model(cell, have.owner, method)
+    victim = marked_model(cell, have.owner, _EMBEDDINGS.get(cell.method, "plain"))
     pirates_key = key_of(cell, have.owner, "pirate")
     disputed = copy.deepcopy(victim.model)
     overwrite = _PIRATES[cell.method](recipe, len(have.owner), pirates_key.n)
