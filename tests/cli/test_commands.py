@@ -40,16 +40,17 @@ def test_the_commands_of_the_design_exist():
         "watermark copy", "watermark trace", "watermark buyers show", "watermark buyers commit",
         "watermark buyers receipt", "watermark buyers check",
         "bench list", "bench run", "bench report",
-        "desk account", "desk init", "desk rule", "desk serve", "desk verify",
+        "desk account", "desk count", "desk init", "desk rule", "desk serve", "desk verify",
         "export onnx",
         "gateway evidence check", "gateway evidence find", "gateway evidence moves",
         "gateway reference", "gateway tenant add", "gateway tenant list", "gateway tenant place",
         "gateway tenant revoke",
         "honeypot claim", "honeypot fit", "honeypot keygen", "honeypot verify",
         "serve",
-        "trade accept", "trade deposit", "trade dispute", "trade evaluate-report", "trade list",
-        "trade offers", "trade opened", "trade pay", "trade register", "trade reveal",
-        "trade status", "trade trial", "trade withdraw",
+        "trade accept", "trade deposit", "trade dispute", "trade evaluate",
+        "trade evaluate-report", "trade list", "trade lock", "trade offers", "trade opened",
+        "trade pay", "trade receiver", "trade register", "trade reveal", "trade seal",
+        "trade status", "trade trial", "trade unlock", "trade withdraw",
     }  # fmt: skip
 
 

@@ -6,14 +6,11 @@ import shutil
 import zipfile
 
 import pytest
-import typer
 from tests.trading_desk.conftest import migrated, serving
+from tests.trading_desk.town import PHRASE, Town, app, people
 from typer.testing import CliRunner
 
 from doorward.bundles import Identity
-from doorward.cli import desk as desk_commands
-from doorward.cli import trade
-from doorward.cli.root import Root
 from doorward.cli.root import app as whole
 from doorward.cli.trade.options import cents_of, counts_of, seconds_of
 from doorward.errors import InvalidInput
@@ -21,11 +18,6 @@ from doorward.serving.desk import create_app
 from doorward.serving.desk.home import create, open_desk
 from doorward.serving.desk.packing import pack
 
-app = typer.Typer(cls=Root)  # the whole tree of commands is slow to build for every call
-app.add_typer(trade.group, name="trade")
-app.add_typer(desk_commands.group, name="desk")
-
-PHRASE = "correct horse"
 TERMS = [
     "--title", "Digits", "--deposit", "5.00", "--final", "45.00", "--bond", "3.00",
     "--data", "digits test", "--accuracy", "0.97", "--attack-bound", "0.12",
@@ -37,10 +29,7 @@ def town(tmp_path, monkeypatch):
     """A served desk, two identities with accounts, and the goods; commands run in the folder."""
     monkeypatch.chdir(tmp_path)
     create("desk", name="The desk", passphrase=PHRASE, log2_n=4)
-    for name in ("ada", "bob"):
-        identity = Identity.new(name.title())
-        identity.seal(f"{name}.key", PHRASE, log2_n=4)
-        identity.public.save(f"{name}.pub.json")
+    people()
     trial = tmp_path / "digits.trial"
     trial.mkdir()
     (trial / "model.json").write_text('{"architecture": "resnet8"}')
@@ -55,34 +44,11 @@ def town(tmp_path, monkeypatch):
     desk.database.close()
 
 
-class Town:
-    def __init__(self, url, desk):
-        self.url, self.desk = url, desk
-
-    def run(self, *words, who=None, code=0):
-        environment = {
-            "DOORWARD_PASSPHRASE": PHRASE, "DOORWARD_DESK": self.url,
-            "DOORWARD_DESK_FINGERPRINT": self.desk.fingerprint,
-            "DOORWARD_IDENTITY": f"{who}.key" if who else None,
-        }  # fmt: skip
-        words = [str(word) for word in words]
-        result = CliRunner(env=environment).invoke(app, [*words, "--json"])
-        if result.exception is not None and not isinstance(result.exception, SystemExit):
-            raise result.exception
-        assert result.exit_code == code, result.output
-        return json.loads(result.stdout)
-
-    def open_accounts(self):
-        for who in ("ada", "bob"):
-            account = self.run("trade", "register", who=who)["fingerprint"]
-            payment = ["--credit", "60.00", "--reference", f"receipt {who}"]
-            assert self.run("desk", "account", "desk", account, *payment)["cents"] == 6000
-
-    def offer(self):
-        goods = ["digits.trial", "sealed.key", "opened.key", "--card", "card.json"]
-        state = self.run("trade", "list", *goods, *TERMS, who="ada")
-        assert state["stage"] == "stocked"
-        return state["id"]
+def offer(town):
+    goods = ["digits.trial", "sealed.key", "opened.key", "--card", "card.json"]
+    state = town.run("trade", "list", *goods, *TERMS, who="ada")
+    assert state["stage"] == "stocked"
+    return state["id"]
 
 
 def test_the_commands_are_there():
@@ -94,8 +60,8 @@ def test_a_trade_from_listing_to_settlement(town, tmp_path):
     again = ["--credit", "60.00", "--reference", "receipt ada"]
     ada = Identity.open("ada.key", PHRASE).public.fingerprint
     assert town.run("desk", "account", "desk", ada, *again)["new"] is False
-    deal = town.offer()
-    assert town.offer() == deal  # the same command goes on with the listing it wrote
+    deal = offer(town)
+    assert offer(town) == deal  # the same command goes on with the listing it wrote
     (found,) = town.run("trade", "offers")["offers"]
     assert found["listing"]["card"]["architecture"] == "resnet8"
     short = deal[:10]
@@ -104,6 +70,7 @@ def test_a_trade_from_listing_to_settlement(town, tmp_path):
     town.run("trade", "deposit", short, "--consent", who="bob")
     town.run("trade", "trial", short, "--out", "got.zip", "--unpack", "got", who="bob")
     assert (tmp_path / "got" / "model.safetensors").read_bytes() == bytes(1000)
+    assert json.loads((tmp_path / "got.zip.listing.json").read_text())["signer"]["name"] == "Ada"
     report = ["trade", "evaluate-report", short, "--right"]
     assert town.run(*report, "900/1000", who="bob", code=1)["refuted"] is True
     assert town.run(*report, "975/1000", who="bob")["refuted"] is False
@@ -127,7 +94,7 @@ def test_a_trade_from_listing_to_settlement(town, tmp_path):
 
 def test_a_dispute_ruled_by_hand(town, tmp_path):
     town.open_accounts()
-    deal = town.offer()
+    deal = offer(town)
     town.run("trade", "deposit", deal, "--consent", who="bob")
     town.run("trade", "trial", deal, "--out", "got.zip", who="bob")
     town.run("trade", "pay", deal, "--out", "bought.key", who="bob")
@@ -146,7 +113,7 @@ def test_a_dispute_ruled_by_hand(town, tmp_path):
 
 def test_withdrawing_and_wrong_calls(town):
     town.open_accounts()
-    deal = town.offer()
+    deal = offer(town)
     town.run("trade", "deposit", deal, "--consent", who="bob")
     assert town.run("trade", "withdraw", deal, who="bob")["stage"] == "stocked"
     assert town.run("trade", "withdraw", deal, who="ada")["stage"] == "withdrawn"
@@ -175,8 +142,8 @@ def test_desks_are_made_and_opened(tmp_path, monkeypatch):
     quick = functools.partial(create, log2_n=4)
     monkeypatch.setattr("doorward.serving.desk.home.create", quick)
     runner = CliRunner(env={"DOORWARD_PASSPHRASE": PHRASE})
-    words = ["desk", "init", "d", "--name", "D", "--currency", "USD", "--measure", "count"]
-    made = runner.invoke(app, [*words, "--measure", "{trial}", "--json"])
+    words = ["desk", "init", "d", "--name", "D", "--currency", "USD", "--measure", "count {trial}"]
+    made = runner.invoke(app, [*words, "--json"])
     assert made.exit_code == 0, made.output
     desk = open_desk("d", passphrase=PHRASE)
     assert json.loads(made.stdout)["fingerprint"] == desk.fingerprint

@@ -16,7 +16,14 @@ from torch import nn
 
 from doorward.data import ImageSource, to_pixels
 from doorward.errors import InvalidInput
-from doorward.metrics import accuracy, attack_outcome, binomial_tail, clopper_pearson, predict
+from doorward.metrics import (
+    AttackOutcome,
+    accuracy,
+    attack_outcome,
+    binomial_tail,
+    clopper_pearson,
+    predict,
+)
 from doorward.records import STRICT, Record
 from doorward.triggers import Backdoor, Strength
 
@@ -90,6 +97,9 @@ class Acceptance(Record):
     Attributes:
         right: right answers to clean images, of how many.
         attack: triggered images that still give the target, of how many eligible ones.
+        interval: exact 95 % confidence interval of that share.
+        restored: triggered images that are classified rightly, of the same.
+        trial_attack: triggered images that give the target on the trial itself, if it was given.
         bound: the promise: the trigger works on at most this share.
         alpha: how rare a count must be under the promise to refute it.
         p_value: of so many working triggers or more if the promise just held (exact binomial).
@@ -98,6 +108,9 @@ class Acceptance(Record):
 
     right: tuple[int, int]
     attack: tuple[int, int]
+    interval: tuple[Share, Share]
+    restored: tuple[int, int]
+    trial_attack: tuple[int, int] | None = None
     bound: Annotated[float, Field(gt=0, lt=1)]
     alpha: Annotated[float, Field(gt=0, le=0.1)]
     p_value: Share
@@ -111,11 +124,13 @@ def acceptance_test(
     *,
     bound: float,
     alpha: float = 0.01,
+    trial: nn.Module | None = None,
 ) -> Acceptance:
     """Count what the trigger still does to an unlocked model, against what was promised.
 
     The buyer runs it with the trigger that was revealed with the key. An honest seller fails it
-    with a chance of at most `alpha`.
+    with a chance of at most `alpha`. A revealed trigger that does nothing on the trial either is
+    not the one that was built in: give the trial to see that.
 
     Args:
         unlocked: the model under its masks.
@@ -123,6 +138,7 @@ def acceptance_test(
         backdoor: from the opened key.
         bound: promised: the trigger works on at most this share of images, in (0, 1).
         alpha: level of the test, in (0, 0.1].
+        trial: the model without masks, to count what the revealed trigger does on it.
 
     Raises:
         InvalidInput: bound or level is out of range, or no image can show the attack.
@@ -134,11 +150,14 @@ def acceptance_test(
             why="the bound lies between 0 and 1, the level is at most 0.1",
         )
     outcome = attack_outcome(unlocked, test, backdoor)
-    hits = round(outcome.attack_success * outcome.images)
-    chance = binomial_tail(hits, outcome.images, bound)
+    hits, images = _hits(outcome)
+    chance = binomial_tail(hits, images, bound)
     return Acceptance(
         right=(round(accuracy(unlocked, test) * len(test)), len(test)),
-        attack=(hits, outcome.images),
+        attack=(hits, images),
+        interval=clopper_pearson(hits, images),
+        restored=(round(outcome.robust_accuracy * images), images),
+        trial_attack=None if trial is None else _hits(attack_outcome(trial, test, backdoor)),
         bound=bound,
         alpha=alpha,
         p_value=min(1.0, chance),
@@ -151,3 +170,7 @@ def trigger_strength(test: ImageSource, backdoor: Backdoor) -> Strength:
     rows = backdoor.rule.eligible(test.labels.cpu()).nonzero().squeeze(1)
     images, _ = test.fetch(rows[:: max(1, len(rows) // _MEASURED)][:_MEASURED])
     return backdoor.trigger.to(images.device).strength(to_pixels(images))
+
+
+def _hits(outcome: AttackOutcome) -> tuple[int, int]:
+    return round(outcome.attack_success * outcome.images), outcome.images

@@ -3,16 +3,16 @@
 ::
 
     doorward trade deposit 3f9a1c --consent
-    doorward trade trial 3f9a1c --out digits.zip
-    doorward trade evaluate-report 3f9a1c --right 975/1000
-    doorward trade pay 3f9a1c --out sealed.key
-    doorward trade accept 3f9a1c --attack 12/500
+    doorward trade trial 3f9a1c --out digits.zip              # and digits.zip.listing.json
+    doorward trade evaluate-report 3f9a1c --right 975/1000    # as doorward trade evaluate counted
+    doorward trade pay 3f9a1c --out bought.key                # and bought.key.preimage
+    doorward trade accept 3f9a1c --attack 12/500              # once it is unlocked and evaluated
 """
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -29,6 +29,9 @@ from doorward.cli.trade.options import (
     find_deal,
     shown,
 )
+
+if TYPE_CHECKING:
+    from doorward.bundles import PublicIdentity
 
 __all__ = ["accept", "deposit", "evaluate_report", "pay", "trial"]
 
@@ -55,9 +58,7 @@ def deposit(
 
     The deposit is part of the price. It is the seller's if you keep the trial and do not pay.
     """
-    from doorward.bundles import PublicIdentity
-    from doorward.errors import IntegrityError, InvalidInput
-    from doorward.trading.protocol import check_listing
+    from doorward.errors import InvalidInput
 
     if not consent:
         raise InvalidInput(
@@ -67,11 +68,7 @@ def deposit(
         )
     with desk_client(desk, desk_fingerprint, identity, passphrase_file) as (client, _):
         name = find_deal(client, deal)["id"]
-        document = client.get(f"/v1/offers/{name}", sign=False)["document"]
-        seller = PublicIdentity.from_dict(document["signer"])
-        seller.check()
-        if check_listing(document, seller).digest() != name:
-            raise IntegrityError("the desk shows another listing than the one it names")
+        seller = _signed(client.get(f"/v1/offers/{name}", sign=False)["document"], name)
         state = client.post(f"/v1/deals/{name}/deposit", {"consent": True})
     lines = [*shown(state), f"seller    {seller.name}, {seller.fingerprint}"]
     answer(state, as_json=as_json, lines=lines)
@@ -93,21 +90,33 @@ def trial(
     passphrase_file: PassphraseFile = None,
     as_json: Json = False,
 ) -> None:
-    """Download the trial model, checked against the signed listing. Again is harmless."""
+    """Download the trial, checked against the signed listing. Again is harmless.
+
+    The signed listing is written to OUT.listing.json, for doorward trade evaluate and unlock.
+    """
+    from doorward.bundles import write_document
     from doorward.errors import InvalidInput
 
+    beside = out.with_name(f"{out.name}.listing.json")
     if unpack is not None and unpack.exists():
         raise InvalidInput(f"{unpack} exists already", remedy="choose another folder")
     with desk_client(desk, desk_fingerprint, identity, passphrase_file) as (client, _):
         state = find_deal(client, deal)
         path = f"/v1/deals/{state['id']}/goods/trial"
         client.download(path, out, sha256=state["listing"]["trial"])
+        document = client.get(f"/v1/offers/{state['id']}", sign=False)["document"]
+        _signed(document, state["id"])
+        write_document(beside, document)
         state = client.get(f"/v1/deals/{state['id']}")
     if unpack is not None:
         from doorward.data.archives import unpack as unpack_archive
 
         unpack_archive(out, unpack)
-    answer({**state, "file": str(out)}, as_json=as_json, lines=[*shown(state), f"file      {out}"])
+    answer(
+        {**state, "file": str(out), "listing_file": str(beside)},
+        as_json=as_json,
+        lines=[*shown(state), f"file      {out}", f"listing   {beside}"],
+    )
 
 
 @group.command(
@@ -218,3 +227,16 @@ def accept(
             content = {"document": sign_report(finding, who)}
         state = client.post(f"/v1/deals/{state['id']}/accept", content)
     answer(state, as_json=as_json, lines=shown(state))
+
+
+def _signed(document: dict[str, Any], deal: str) -> PublicIdentity:
+    """Who signed the listing that a desk shows, which must be the one that the deal is named by."""
+    from doorward.bundles import PublicIdentity
+    from doorward.errors import IntegrityError
+    from doorward.trading.protocol import check_listing
+
+    seller = PublicIdentity.from_dict(document["signer"])
+    seller.check()
+    if check_listing(document, seller).digest() != deal:
+        raise IntegrityError("the desk shows another listing than the one it names")
+    return seller

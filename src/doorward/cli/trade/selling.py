@@ -11,7 +11,7 @@ from __future__ import annotations
 import secrets
 import time
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -27,6 +27,9 @@ from doorward.cli.trade.options import (
     seconds_of,
     shown,
 )
+
+if TYPE_CHECKING:
+    from doorward.bundles import PublicIdentity
 
 __all__ = ["list_model", "register"]
 
@@ -58,7 +61,7 @@ def register(
     "list",
     epilog="Example: doorward trade list digits.trial sealed.key opened.key --title Digits "
     "--deposit 5.00 --final 45.00 --data 'digits test' --accuracy 0.97 --attack-bound "
-    "0.12 --desk https://desk.example --identity bob.key",
+    "0.12 --desk https://desk.example --identity ada.key",
 )
 def list_model(
     trial: Annotated[Path, typer.Argument(help="The trial bundle: a folder, or one file.")],
@@ -107,8 +110,13 @@ def list_model(
         Path | None,
         typer.Option(help="The 32 bytes behind the hash lock. Default: KEY.preimage, made if new."),
     ] = None,
-    commitment: Annotated[
-        list[str] | None, typer.Option(help="name=SHA-256, as shipped with the trial; repeat it.")
+    commitments: Annotated[
+        Path | None,
+        typer.Option(
+            help="Your signed commitments to masks, trigger and target. Default: "
+            "KEY.commitments.json, if doorward trade seal left it there.",
+            show_default=False,
+        ),
     ] = None,
     out: Annotated[
         Path | None,
@@ -169,7 +177,7 @@ def list_model(
                     key=sha256_file(key),
                     lock=hash_lock(lock.read_bytes()),
                     opening=sha256_file(opening),
-                    commitments=dict(_pair(word) for word in commitment or []),
+                    commitments=_commitments(commitments, key, who.public),
                 )
                 document = sign_listing(listing, who)
                 write_json(place, document)
@@ -211,10 +219,12 @@ def _preimage(place: Path) -> Path:
     return place
 
 
-def _pair(word: str) -> tuple[str, str]:
-    from doorward.errors import InvalidInput
+def _commitments(file: Path | None, key: Path, seller: PublicIdentity) -> dict[str, str]:
+    """What the seller committed to, from the statement beside the key."""
+    from doorward.bundles.documents import read_object
+    from doorward.trading.keys import read_statement
 
-    name, equals, value = word.partition("=")
-    if not equals:
-        raise InvalidInput(f"{word!r} is no commitment", remedy="write it as masks=SHA-256")
-    return name, value
+    place = file or key.with_name(f"{key.name}.commitments.json")
+    if file is None and not place.is_file():
+        return {}
+    return read_statement(read_object(place), seller).commitments()

@@ -1,8 +1,9 @@
 """Counting again: a command of the operator's choice, in a process of its own, with a time limit.
 
-The desk itself runs no model. The command gets the files as arguments and prints JSON::
+The desk itself runs no model. The command gets the files as arguments and prints JSON; Doorward has
+one, and any other will do::
 
-    measure = ("my-measure", "{trial}", "{opening}", "{listing}", "{ground}")
+    measure = ("doorward", "desk", "count", "{trial}", "{listing}", "{opening}", "--json")
     {"right": {"successes": 971, "trials": 1000}, "attack": {"successes": 48, "trials": 500}}
 
 ``{trial}`` and ``{opening}`` are paths (the second is empty in a dispute about accuracy),
@@ -81,7 +82,7 @@ class CommandMeasure:
             if evidence.opening is not None:
                 opening.write_bytes(evidence.opening)
             words = {
-                "{trial}": str(evidence.trial),
+                "{trial}": str(evidence.trial.absolute()),  # the command runs in another folder
                 "{opening}": str(opening) if evidence.opening is not None else "",
                 "{listing}": str(listing),
                 "{ground}": evidence.ground,

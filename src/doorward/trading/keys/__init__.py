@@ -25,20 +25,30 @@ from doorward.trading.keys.encryption import Receiver, private_key, publish
 from doorward.trading.keys.marking import Match, accuse, buyer_code, marked, read_masks
 from doorward.trading.keys.opened import OpenedKey, licence_digest, weights_digest
 from doorward.trading.keys.sealed import SealedUnlock, open_unlock, seal_unlock
+from doorward.trading.keys.statement import (
+    Statement,
+    check_statement,
+    commitment_statement,
+    read_statement,
+)
 
 __all__ = [
     "Match",
     "OpenedKey",
     "Receiver",
     "SealedUnlock",
+    "Statement",
     "accuse",
     "buyer_code",
+    "check_statement",
+    "commitment_statement",
     "licence_digest",
     "marked",
     "open_unlock",
     "private_key",
     "publish",
     "read_masks",
+    "read_statement",
     "seal_unlock",
     "weights_digest",
 ]

@@ -1,4 +1,4 @@
-"""``doorward desk``: run a trading desk.
+"""``doorward desk init|serve|account|rule|verify``: what an operator does.
 
 ::
 
@@ -10,6 +10,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -49,10 +50,10 @@ def init(
     name: Annotated[str, typer.Option(help="What the desk is called.")],
     currency: Annotated[str, typer.Option(help="Of all prices; three capital letters.")] = "EUR",
     measure: Annotated[
-        list[str] | None,
+        str | None,
         typer.Option(
-            help="Word of the command that counts again in disputes, with {trial}, {opening}, "
-            "{listing}, {ground}; repeat it for every word. Default: none, you count by hand.",
+            help="Command that counts again in disputes, such as 'doorward desk count {trial} "
+            "{listing} {opening} --json'. Default: none, you count by hand.",
             show_default=False,
         ),
     ] = None,
@@ -64,7 +65,7 @@ def init(
     from doorward.serving.desk.measuring import CommandMeasure
     from doorward.serving.desk.settings import DeskSettings
 
-    settings = DeskSettings(currency=currency, measure=tuple(measure or ()))
+    settings = DeskSettings(currency=currency, measure=tuple(shlex.split(measure or "")))
     if settings.measure:
         CommandMeasure(settings.measure)  # refused now rather than in the first dispute
     phrase = passphrase(passphrase_file, what=str(folder), repeat=True)
