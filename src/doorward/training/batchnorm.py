@@ -66,7 +66,10 @@ def clean_rows(model: nn.Module, mask: Tensor) -> Iterator[None]:
         return
     # One read of the mask per block, not per layer: on a GPU each costs a synchronisation.
     index = mask.nonzero().flatten()
-    with _replaced(model, partial(_forward, index=index, rows=len(mask), shared=shared)):
+    first = bool(mask[: len(index)].all())
+    with _replaced(
+        model, partial(_forward, index=index, first=first, rows=len(mask), shared=shared)
+    ):
         yield
 
 
@@ -122,7 +125,13 @@ def _replaced(model: nn.Module, forward: Any) -> Iterator[None]:
 
 
 def _forward(
-    layer: _BatchNorm, images: Tensor, *, index: Tensor | None, rows: int | None, shared: bool
+    layer: _BatchNorm,
+    images: Tensor,
+    *,
+    index: Tensor | None,
+    rows: int | None,
+    shared: bool,
+    first: bool = False,
 ) -> Tensor:
     if not layer.training:
         return type(layer).forward(layer, images)
@@ -135,7 +144,8 @@ def _forward(
     if everything and not shared:
         return type(layer).forward(layer, images)
     if not shared and index is not None and len(index):
-        result = normalise_by_rows(images, *_affine(layer, images), index, layer.eps)
+        chosen_rows = slice(len(index)) if first else index
+        result = normalise_by_rows(images, *_affine(layer, images), chosen_rows, layer.eps)
         _update_running(layer, result[1], result[2], len(index) * images[0, 0].numel())
         return result[0]
     chosen = images if everything or index is None else images.index_select(0, index)
