@@ -105,5 +105,6 @@ def _subtract_line(
     # Piece by piece on a CPU: what is computed is then subtracted while it is in the cache.
     size = images[0].numel() * images.element_size()
     step = max(1, _PIECE // size) if images.device.type == "cpu" else len(images)
-    for target, part in zip(given[rows].split(step), images[rows].split(step), strict=True):
+    pieces = zip(torch.split(given[rows], step), torch.split(images[rows], step), strict=True)
+    for target, part in pieces:
         target.sub_(line(part))
