@@ -24,6 +24,9 @@ def test_embed_by_a_method_with_options(marked):
     assert found["method"] == "app"
     assert (found["options"]["eps"], found["options"]["shift"]) == (0.05, 1)
     assert load_model(out).input_shape == (1, 16, 16)
+    # One epoch does not teach the mark, and the owner learns it now, not before the judge.
+    assert "would not verify" in found["warnings"][0]
+    assert "needs 29 matches" in found["warnings"][0]
 
 
 @pytest.mark.parametrize(

@@ -41,9 +41,11 @@ from doorward.watermark.key import WatermarkKey
 from doorward.watermark.lots import WEAKEST, Disclosure
 from doorward.watermark.statement import Statement
 
-__all__ = ["PURPOSE", "Claim", "Statement", "make_claim"]
+__all__ = ["PROVEN", "PURPOSE", "Claim", "Statement", "make_claim"]
 
 PURPOSE = "watermark-claim"
+PROVEN = -64.0
+"""log2 of the p-value that claims ask for unless their owner says otherwise."""
 
 
 @plain_dataclass(frozen=True)
@@ -135,7 +137,7 @@ def make_claim(
     key: WatermarkKey,
     identity: Identity,
     *,
-    alpha: float = 2.0**-64,
+    alpha: float = 2.0**PROVEN,
     disclosure: Disclosure | Literal["auto"] | None = "auto",
     model_digest: str | None = None,
     created: datetime | None = None,

@@ -50,9 +50,10 @@ def certify(
     from doorward.training.distributed import resolve_device
     from doorward.watermark import WatermarkKey
     from doorward.watermark import certify as certify_mark
+    from doorward.watermark.claim import PROVEN
 
     opened = WatermarkKey.open(key, passphrase(passphrase_file, what=str(key)))
-    wanted = matches or binomial_threshold(opened.n, 1 / opened.classes, 2.0**-64)
+    wanted = matches or binomial_threshold(opened.n, 1 / opened.classes, 2.0**PROVEN)
     if wanted is None or wanted > opened.n:
         raise InvalidInput(
             f"{matches or 'enough'} matches of {opened.n} triggers are not possible",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -24,6 +24,9 @@ from doorward.cli.options import (
     Size,
 )
 from doorward.cli.watermark.group import KeyFile, group
+
+if TYPE_CHECKING:
+    from doorward.watermark import EmbedResult
 
 __all__ = ["embed", "keygen"]
 
@@ -160,9 +163,9 @@ def embed(
 ) -> None:
     """Train a marked model from scratch, or mark a trained one (--into).
 
-    The other methods make the mark harder to remove than the plain one: app and app-margin by
-    fine-tuning and pruning, margin and app-margin by extraction; what certified learns, the
-    command certify can certify.
+    The other methods are meant to make the mark harder to remove than the plain one (what of that
+    was measured is in the guide "Prove a model is yours"); what certified learns, the command
+    certify can certify.
     """
     from doorward.bundles import open_model
     from doorward.cli.options import (
@@ -221,13 +224,30 @@ def embed(
         return
     store_model(net, out, recipe=recipe, metrics={"accuracy": result.accuracy})
     answer(
-        {"model": str(out), **result.to_dict()},
+        {"model": str(out), **result.to_dict(), "warnings": _too_few(result)},
         as_json=as_json,
         lines=[
             f"Test accuracy {result.accuracy:.2%}"
             + (f" (before: {result.accuracy_before:.2%})" if result.accuracy_before else ""),
             f"Triggers answered with the key's label: {result.trigger_matches} of {result.n} "
             f"(p = 2^{result.log2_p:.1f})",
+            *_too_few(result),
             f"Model: {out}",
         ],
     )
+
+
+def _too_few(result: EmbedResult) -> list[str]:
+    """A warning, where the marked model itself would not pass a claim of the usual strictness."""
+    from doorward.watermark.claim import PROVEN
+    from doorward.watermark.lots import matches_needed
+
+    needed = matches_needed(result.n, result.classes, PROVEN)
+    if needed is not None and result.trigger_matches >= needed:
+        return []
+    asked = "more triggers than the key has" if needed is None else f"{needed} matches"
+    return [
+        f"WARNING: a claim that asks for p <= 2^{PROVEN:.0f}, the usual one, needs {asked}: this "
+        "model would not verify. Train for more --epochs, show more triggers --per-batch, or use "
+        "a wider network (or a key with more triggers: watermark keygen --n)."
+    ]

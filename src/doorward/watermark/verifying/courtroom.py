@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from doorward.bundles.documents import parse_object
 from doorward.bundles.identity import Identity
 from doorward.randomness import generator
-from doorward.watermark.claim import Claim, make_claim
+from doorward.watermark.claim import PROVEN, Claim, make_claim
 from doorward.watermark.key import WatermarkKey
 from doorward.watermark.verdict import Verdict
 from doorward.watermark.verifying.checking import check_transcript
@@ -80,7 +80,7 @@ class Courtroom:
         suspect: Any,
         other_suspect: Any,
         *,
-        alpha: float = 2.0**-64,
+        alpha: float = 2.0**PROVEN,
         plan: QueryPlan = GUARDED,
     ) -> Self:
         """Claim with a key, have a suspect examined, and add the others.
