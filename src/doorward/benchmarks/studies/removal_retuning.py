@@ -13,10 +13,9 @@ from __future__ import annotations
 import copy
 from typing import Any
 
-from torch import nn
-
 from doorward.benchmarks.studies.common import load_pair, require_data, task
 from doorward.benchmarks.studies.planted import clean_model, planted_model
+from doorward.benchmarks.studies.relearning import first_half, handful, relearnt
 from doorward.benchmarks.studies.removal_methods import (
     NOTHING,
     PURGES,
@@ -25,12 +24,7 @@ from doorward.benchmarks.studies.removal_methods import (
     treat,
 )
 from doorward.benchmarks.study import Cell, Grid, Metric, Outcome, study
-from doorward.data import ImageData
-from doorward.metrics import accuracy, attack_success
-from doorward.poisoning import PoisonedData, poison
-from doorward.randomness import derive_seed
-from doorward.training import Recipe, fit
-from doorward.triggers import Backdoor, CleanLabel
+from doorward.metrics import accuracy
 
 __all__ = ["removal_retuning"]
 
@@ -110,11 +104,11 @@ def removal_retuning(cell: Cell) -> Outcome:
     train, test = load_pair(cell)
     victim = planted_model(cell, train, test, cell.options["attack"])
     treated = treat(cell, cell.method, victim.model, clean_share(cell, train))
-    handful = _handful(cell, train, victim.backdoor)
+    few = handful(cell, train, victim.backdoor)
     repaired = copy.deepcopy(treated.model)
     innocent = clean_model(cell, train).model
     curve, plain = (
-        _retuned(cell, model, handful, victim.backdoor, test) for model in (repaired, innocent)
+        relearnt(cell, model, few, victim.backdoor, test) for model in (repaired, innocent)
     )
     gained = sum(curve) / len(curve) - sum(plain) / len(plain)
     metrics: dict[str, Any] = {
@@ -123,42 +117,11 @@ def removal_retuning(cell: Cell) -> Outcome:
         "success_last": curve[-1],
         "clean_first": plain[0],
         "clean_last": plain[-1],
-        "epochs_to_half": _passes(curve),
-        "clean_epochs_to_half": _passes(plain),
+        "epochs_to_half": first_half(curve),
+        "clean_epochs_to_half": first_half(plain),
         "accuracy_repaired": accuracy(treated.model, test),
         "accuracy_last": accuracy(repaired, test),
     }
     for epoch, (one, other) in enumerate(zip(curve, plain, strict=True)):
         metrics |= {f"epoch {epoch} | success": one, f"epoch {epoch} | clean": other}
     return Outcome(metrics=metrics, note=treated.note)
-
-
-def _handful(cell: Cell, train: ImageData, backdoor: Backdoor) -> PoisonedData:
-    """A few clean images, of which the cell's count carries trigger and label."""
-    count, seed = cell.options["tuning"]["images"], derive_seed(cell.seed, "retuning")
-    few = train.sample(count, seed=seed)
-    candidates = int(backdoor.rule.poisonable(few.labels).sum())
-    base = candidates if isinstance(backdoor.rule, CleanLabel) else len(few)
-    return poison(few, backdoor, rate=cell.options["poisons"] / base, seed=seed)
-
-
-def _retuned(
-    cell: Cell, model: nn.Module, handful: PoisonedData, backdoor: Backdoor, test: ImageData
-) -> list[float]:
-    """Attack success before and after every epoch of tuning; the model is changed."""
-    numbers = {k: v for k, v in cell.options["tuning"].items() if k != "images"}
-    recipe = Recipe(schedule="constant", seed=derive_seed(cell.seed, "retune"), **numbers)
-    curve = [attack_success(model, test, backdoor)]
-    fit(
-        model,
-        None,
-        handful,
-        recipe,
-        on_epoch=lambda entry: curve.append(attack_success(model, test, backdoor)),
-    )
-    return curve
-
-
-def _passes(curve: list[float]) -> int | None:
-    """First epoch at which half of the attacks succeed."""
-    return next((epoch for epoch, success in enumerate(curve) if success > 0.5), None)
