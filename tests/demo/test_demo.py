@@ -30,7 +30,7 @@ def test_summary_has_the_agreed_form(outcome, place):
     summary = json.loads((place / "summary.json").read_text())
     assert summary == outcome.summary
     assert set(summary) == {
-        "seconds", "train", "watermark", "poisoning", "scanning", "removal",
+        "seconds", "train", "watermark", "poisoning", "scanning", "removal", "trading",
     }  # fmt: skip
     assert set(summary["train"]) == {"accuracy"}
     assert set(summary["watermark"]) == {
@@ -41,6 +41,10 @@ def test_summary_has_the_agreed_form(outcome, place):
     assert set(summary["scanning"]) == {"attacked_class_found", "clean_model_accused", "seconds"}
     assert set(summary["removal"]) == {
         "accuracy_before", "accuracy_after", "attack_success_before", "attack_success_after",
+    }  # fmt: skip
+    assert set(summary["trading"]) == {
+        "trial_accuracy", "trial_attack_success", "unlocked_accuracy", "unlocked_attack_success",
+        "wrong_key_attack_success", "deal_settled",
     }  # fmt: skip
 
 
@@ -68,7 +72,7 @@ def test_what_it_leaves_behind_can_be_used(outcome, place):
     assert set(check_folder(place / "marked.model", public)) == {
         "model.json", "model.safetensors",
     }  # fmt: skip
-    for name in ("clean.model", "marked.model", "poisoned.model", "purged.model"):
+    for name in ("clean.model", "marked.model", "poisoned.model", "purged.model", "digits.trial"):
         assert load_model(place / name).num_classes == 10
 
 
@@ -85,7 +89,7 @@ def test_the_report_tells_every_chapter_and_loads_nothing(outcome, place):
     page = (place / "index.html").read_text()
     for heading in (
         "A plain model", "Whose model is it?", "Is it the file", "A backdoor that somebody else",
-        "Does somebody else", "Can it be taken out?", "repeat",
+        "Does somebody else", "Can it be taken out?", "to be tried before", "repeat",
     ):  # fmt: skip
         assert heading in page
     assert "<script" not in page
@@ -130,3 +134,8 @@ def test_the_real_demonstration_keeps_its_promises(tmp_path):
     assert purged["attack_success_before"] == outcome.summary["poisoning"]["attack_success"]
     assert purged["attack_success_after"] <= 0.05
     assert purged["accuracy_after"] >= purged["accuracy_before"] - 0.02
+    sold = outcome.summary["trading"]
+    assert sold["trial_attack_success"] >= 0.95
+    assert sold["unlocked_attack_success"] <= 0.1
+    assert sold["unlocked_accuracy"] >= sold["trial_accuracy"] - 0.03
+    assert sold["deal_settled"] is True

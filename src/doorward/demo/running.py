@@ -21,7 +21,16 @@ from typing import Any
 import torch
 
 from doorward.data import load
-from doorward.demo import endurance, ownership, plain, poisoning, removal, scanning, signing
+from doorward.demo import (
+    endurance,
+    ownership,
+    plain,
+    poisoning,
+    removal,
+    scanning,
+    signing,
+    trading,
+)
 from doorward.demo.story import Chapter, Part, Story, demo_recipe
 from doorward.errors import InvalidInput
 from doorward.files import atomic_folder, write_json, write_text
@@ -50,6 +59,7 @@ CHAPTERS: tuple[tuple[str, Chapter], ...] = (
     ("Planting a backdoor, as an attacker would", poisoning.tell),
     ("Scanning for backdoors, knowing nothing of them", scanning.tell),
     ("Taking the backdoor out", removal.tell),
+    ("Selling a model that can be tried first", trading.tell),
 )
 """Title and function of every chapter, in order; later ones may use what earlier ones left."""
 
@@ -216,6 +226,7 @@ def _repeat(story: Story, summary: dict[str, Any]) -> Section:
             f"doorward check {shown}/marked.model --public {shown}/owner.pub.json",
             f"doorward scan {shown}/poisoned.model --data digits",
             f"doorward purge {shown}/poisoned.model --data digits --out clean.model",
+            f"doorward trade evaluate {shown}/digits.trial --data digits",
         )
     )
     return Section(

@@ -18,8 +18,8 @@ phone, prints, and every picture has a description for those who cannot see it.
 True
 
 Blocks: `Text`, `Numbers`, `Table`, `Picture`, `Curve`, `Dots`, `Bars`, `Scatter`, `Verdict`,
-`Code`, `Note`. `environment_table` and `training_curves` make blocks from the JSON of results,
-`scan_section`, `purge_section` and `distance_section` whole sections.
+`Code`, `Note`. `environment_table` and `training_curves` make blocks from the JSON of results;
+`scan_section`, `purge_section`, `distance_section`, `lock_section`, `deal_section` whole sections.
 """
 
 from doorward.reporting.blocks import (
@@ -40,6 +40,7 @@ from doorward.reporting.plots import Bars, Curve, Dots, Scatter
 from doorward.reporting.removal import purge_section
 from doorward.reporting.report import Report, Section
 from doorward.reporting.scanning import scan_section
+from doorward.reporting.trading import deal_section, lock_section
 
 __all__ = [
     "Bars",
@@ -57,9 +58,11 @@ __all__ = [
     "Table",
     "Text",
     "Verdict",
+    "deal_section",
     "distance_section",
     "environment_table",
     "format_value",
+    "lock_section",
     "percent",
     "power_of_two",
     "purge_section",
