@@ -65,8 +65,13 @@ def test_a_buyer_unlocks_the_trial_and_evaluates_it(sale, doorward, tmp_path):
     assert opened.bank.kind == "channel"
     # The images are fitted to the trial: 32 pixels become 16.
     words = ["trade", "evaluate", sale / "t.trial", "--data", "digits"]
-    before = doorward(*words)
-    assert before["unlocked" if "unlocked" in before else "promised"] is None
+    signed = ["--commitments", sale / "sealed.key.commitments.json", "--seller"]
+    before = doorward(*words, *signed, sale / "ada.pub.json")
+    assert before["commitments"] == opened.commitments()
+    assert before["promised"] is None
+    assert "unlocked" not in before
+    stranger = doorward(*words, *signed, sale / "eve.pub.json", code=2, parse=False)
+    assert "signed by somebody else" in " ".join(stranger.stderr.split())
     right = before["right"]["successes"] / before["right"]["trials"]
     assert before["interval"][0] <= right <= before["interval"][1]
     after = doorward(
@@ -123,6 +128,9 @@ def test_a_broken_promise_is_exit_code_one(sale, doorward, tmp_path):
     fake = OpenedKey.new(trial, ones, opened.backdoor, licence="")
     (tmp_path / "fake").write_bytes(fake.to_bytes())
     words = ["trade", "evaluate", sale / "t.trial", *DIGITS, "--key", tmp_path / "fake"]
+    signed = ["--commitments", sale / "sealed.key.commitments.json", "--seller"]
+    caught = doorward(*words, *signed, sale / "ada.pub.json", code=2, parse=False)
+    assert "the masks that the seller committed to" in " ".join(caught.stderr.split())
     found = doorward(*words, "--bound", 0.001, code=1)["unlocked"]
     assert not found["accepted"]
     assert found["attack"] == found["trial_attack"]
@@ -132,8 +140,11 @@ def test_a_broken_promise_is_exit_code_one(sale, doorward, tmp_path):
 def test_masks_that_do_not_fold_leave_as_onnx(sale, doorward, tmp_path):
     doorward(
         "trade", "lock", *TINY, "--masks", "spatial", "--out", tmp_path / "s.trial", "--secret",
-        tmp_path / "secret",
+        tmp_path / "secret", "--report", tmp_path / "lock.html",
     )  # fmt: skip
+    page = (tmp_path / "lock.html").read_text()
+    assert "Trigger works unlocked" in page
+    assert "amplified" in page
     words = [
         "trade", "seal", tmp_path / "s.trial", tmp_path / "secret", "--identity", sale / "ada.key",
         "--out", tmp_path / "k",

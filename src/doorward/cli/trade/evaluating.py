@@ -19,11 +19,16 @@ from doorward.cli.common import Json, Root, Seed, answer
 from doorward.cli.options import Channels, Size, TrustFactory
 from doorward.cli.trade.group import group
 from doorward.cli.trade.papers import (
+    CommitmentsFile,
+    LicenceFile,
     ListingFile,
     SellerFile,
     TrialPlace,
-    bundle_digest,
+    check_trial,
+    read_commitments,
     read_listing,
+    read_opened,
+    read_text,
 )
 
 if TYPE_CHECKING:
@@ -60,6 +65,8 @@ def evaluate(
     ] = None,
     listing: ListingFile = None,
     seller: SellerFile = None,
+    commitments: CommitmentsFile = None,
+    licence: LicenceFile = None,
     key: Annotated[
         Path | None,
         typer.Option(
@@ -97,20 +104,24 @@ def evaluate(
     """Count a trial's right answers, and check what was promised; with --key, its trigger, too.
 
     With --listing, signature and trial are checked and the claim is tested, if the images are those
-    that it is about. With --key, the commitments are checked, the trigger is revealed, and what it
-    does to the unlocked model is tested against the promise (exact binomial tests: an honest seller
-    fails each with a chance of alpha at most). Exit code 1: a promise is refuted.
+    that it is about. With --key, what was committed to is checked, the trigger revealed, and what
+    it does unlocked tested against the promise. The tests are exact: an honest seller fails each
+    with a chance of alpha at most. Exit code 1: a promise is refuted.
     """
+    from doorward.bundles import PublicIdentity
     from doorward.errors import InvalidInput
     from doorward.trading.recounting import count_trial
     from doorward.trading.trials import open_trial
 
     if picture is not None and key is None:
         raise InvalidInput("--picture shows the trigger, which is in the --key")
-    offer, signer = read_listing(listing, seller) if listing else (None, None)
-    if offer is not None:
-        _check_trial(trial, offer)
+    offer, signer = None, PublicIdentity.load(seller) if seller else None
+    if listing is not None:
+        offer, signer = read_listing(listing, seller)
+        check_trial(trial, offer)
     goods = open_trial(trial, trust_factory=trust_factory)
+    text = read_text(licence) if licence else None
+    promised = read_commitments(commitments, signer, goods, text)
     images, claim = _images(
         offer, data, split, root=root, size=size, channels=channels, model=goods.model
     )
@@ -123,15 +134,18 @@ def evaluate(
         "data": images.name,
         "seller": signer.fingerprint if signer else None,
         "listing": offer.digest() if offer else None,
+        "commitments": promised or (dict(offer.commitments) if offer else {}),
         **counted.to_dict(),
     }
     lines = [_counted(counted, images)]
-    lines += [] if signer is None else [f"Listed and signed by {signer.name}, {signer.fingerprint}"]
+    if signer is not None and (offer or promised):
+        lines.append(f"Signed by {signer.name}, {signer.fingerprint}")
     if offer is not None and claim is None:
         lines.append(f"The claim is about {offer.claim.data}; these images do not test it.")
     kept = not counted.refuted
     if key is not None:
-        opened = _opened(key, offer)
+        opened = read_opened(key, offer)
+        opened.check_commitments({**opened.commitments(), **promised})
         limit_of = offer.terms.attack_bound if offer else 1 / images.num_classes + 0.02
         result, strength = _unlocked(
             opened, goods.model, images, limit_of if bound is None else bound, level
@@ -144,18 +158,6 @@ def evaluate(
             _draw(opened, images, picture, seed)
             lines.append(f"Images without and with the trigger: {picture}")
     answer(document, as_json=as_json, lines=lines, yes=kept)
-
-
-def _check_trial(trial: Path, offer: Listing) -> None:
-    from doorward.errors import IntegrityError
-
-    found = bundle_digest(trial)
-    if found != offer.trial:
-        raise IntegrityError(
-            "this is not the trial of the listing",
-            why=f"its digest is {found[:16]}, listed is {offer.trial[:16]}",
-            remedy="fetch it again: doorward trade trial",
-        )
 
 
 def _images(
@@ -181,23 +183,6 @@ def _images(
     images = load(data or "", split=split, root=root, size=size, channels=channels)
     about = offer is not None and offer.claim.data == f"{data} {split}"
     return fitted(images, model), offer.claim if about and offer else None
-
-
-def _opened(key: Path, offer: Listing | None) -> OpenedKey:
-    from doorward.bundles.documents import read_limited
-    from doorward.errors import IntegrityError
-    from doorward.trading import OpenedKey
-
-    opened = OpenedKey.from_bytes(read_limited(key, 2**31))
-    if offer is not None:
-        opened.check_commitments({**opened.commitments(), **offer.commitments})
-        if opened.digest() != offer.opening:
-            raise IntegrityError(
-                "this is not the key that the listing commits to",
-                why=f"its digest is {opened.digest()[:16]}, listed is {offer.opening[:16]}",
-                remedy="give the one that doorward trade unlock wrote, or dispute the deal",
-            )
-    return opened
 
 
 def _unlocked(

@@ -33,11 +33,12 @@ from doorward.cli.options import (
     Size,
 )
 from doorward.cli.trade.group import group
+from doorward.cli.trade.locked import figures, require_free_folder, store_secrets, write_report
 from doorward.cli.trade.papers import read_text
 
 if TYPE_CHECKING:
     from doorward.data import ImageData
-    from doorward.trading import Lock, LockResult, TriggerTuning
+    from doorward.trading import TriggerTuning
     from doorward.triggers import Backdoor
 
 __all__ = ["lock"]
@@ -92,6 +93,10 @@ def lock(
         Path | None,
         typer.Option(help="The licence's text, to be part of the trial.", show_default=False),
     ] = None,
+    report: Annotated[
+        Path | None,
+        typer.Option(help="Write an HTML report, which shows the trigger.", show_default=False),
+    ] = None,
     start: Annotated[
         Path | None,
         typer.Option(help="Lock this trained bundle instead of a new model.", show_default=False),
@@ -125,7 +130,13 @@ def lock(
     For trials whose buyers know of it: the bundle says so, and a desk takes no other listing.
     """
     from doorward.bundles import save_model
-    from doorward.cli.options import load_pair, make_model, make_recipe, require_free
+    from doorward.cli.options import (
+        load_pair,
+        make_model,
+        make_recipe,
+        require_free,
+        require_writable,
+    )
     from doorward.errors import InvalidInput
     from doorward.randomness import Secret
     from doorward.trading import MASKS, AntiRecovery, Locking
@@ -136,7 +147,9 @@ def lock(
         raise InvalidInput("--start is a model already", remedy="leave out --arch and --model")
     require_free(out)
     folder = secret or out.with_name(out.name + ".lock")
-    _require_free(folder, out)
+    require_free_folder(folder, out)
+    if report is not None:
+        require_writable(report, file=True)
     text = None if licence is None else read_text(licence)
     if checkpoint is not None and seed is None:
         raise InvalidInput(
@@ -177,7 +190,9 @@ def lock(
         resume=resume,
         progress=True,
     )
-    _store_secrets(made, folder)
+    store_secrets(made, folder)
+    if report is not None:
+        write_report(made, test_set, report)
     save_model(
         made.trial,
         out,
@@ -189,7 +204,7 @@ def lock(
     answer(
         {"trial": str(out), "secrets": str(folder), **made.result.to_dict()},
         as_json=as_json,
-        lines=[*_figures(made.result), f"Trial: {out}   Masks and trigger, to be kept: {folder}"],
+        lines=[*figures(made.result), f"Trial: {out}   Masks and trigger, to be kept: {folder}"],
     )
 
 
@@ -207,49 +222,3 @@ def _tuning(budget: float) -> TriggerTuning:
 
     end = budget / 255
     return TriggerTuning(start=max(end, TriggerTuning().start), end=end)
-
-
-def _require_free(folder: Path, out: Path) -> None:
-    """Refuse, before the training, a place for the secrets where something else is."""
-    from doorward.errors import InvalidInput
-
-    if folder.resolve() == out.resolve():
-        raise InvalidInput(
-            f"{folder} cannot hold both the trial and its secrets",
-            why="the trial is given away",
-            remedy="choose another --secret",
-        )
-    known = (folder / "masks.bank").is_file()
-    if folder.is_file() or (folder.is_dir() and not known and any(folder.iterdir())):
-        raise InvalidInput(
-            f"{folder} exists and is not a lock's folder",
-            why="saving would replace it",
-            remedy="choose another --secret",
-        )
-
-
-def _store_secrets(made: Lock, folder: Path) -> None:
-    from doorward.files import atomic_folder, write_json
-
-    with atomic_folder(folder) as place:
-        made.bank.save(place / "masks.bank")
-        made.backdoor.save(place / "backdoor")
-        write_json(place / "lock.json", made.result.to_dict(), private=True)
-    folder.chmod(0o700)
-
-
-def _figures(result: LockResult) -> list[str]:
-    """What was measured, in words."""
-    outcome, strength = result.outcome, result.strength
-    low, high = outcome.unlocked_interval
-    folds = "folds into the weights" if result.foldable else "stays as small modules"
-    return [
-        f"Trial: accuracy {outcome.trial_accuracy:.2%}, the trigger works on "
-        f"{outcome.trial_attack_success:.2%} of {outcome.attack_images} images",
-        f"Unlocked: accuracy {outcome.unlocked_accuracy:.2%}, the trigger works on "
-        f"{outcome.unlocked_attack_success:.2%} (95 % interval {low:.2%} to {high:.2%}); "
-        f"{outcome.restored_accuracy:.2%} of triggered images are right",
-        f"Trigger: at most {255 * strength.linf:.0f} grey levels, SSIM {strength.ssim:.3f}",
-        f"Key: {result.values} values at {len(result.sites)} sites, {result.key_bytes} bytes; it "
-        f"{folds}",
-    ]

@@ -15,17 +15,21 @@ import typer
 
 if TYPE_CHECKING:
     from doorward.bundles import PublicIdentity
+    from doorward.trading import OpenedKey
     from doorward.trading.protocol import Listing
     from doorward.trading.trials import Trial
 
 __all__ = [
+    "CommitmentsFile",
     "LicenceFile",
     "ListingFile",
     "SellerFile",
     "TrialPlace",
-    "bundle_digest",
+    "check_trial",
     "licence_text",
+    "read_commitments",
     "read_listing",
+    "read_opened",
     "read_text",
 ]
 
@@ -38,6 +42,12 @@ LicenceFile = Annotated[
         "--licence",
         help="The licence's text, as agreed on. Default: the one in the trial's bundle.",
         show_default=False,
+    ),
+]
+CommitmentsFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--commitments", help="The seller's signed commitments, as they came with the trial."
     ),
 ]
 ListingFile = Annotated[
@@ -93,6 +103,34 @@ def read_text(path: Path) -> str:
         raise BadFile(f"{path} is not UTF-8 text", remedy="store it as plain text") from error
 
 
+def read_commitments(
+    path: Path | None, seller: PublicIdentity | None, trial: Trial, licence: str | None
+) -> dict[str, str]:
+    """What the seller committed to in a signed statement about this trial; nothing without one.
+
+    Args:
+        path: of the statement.
+        seller: who must have signed it.
+        trial: what it must be about.
+        licence: likewise; None takes what the trial's bundle states.
+
+    Raises:
+        InvalidInput: it is not said who must have signed it.
+        BadFile: it is no such statement.
+        IntegrityError: the signature does not fit, or it is about something else.
+    """
+    from doorward.bundles.documents import read_object
+    from doorward.errors import InvalidInput
+    from doorward.trading.keys import check_statement
+
+    if path is None:
+        return {}
+    if seller is None:
+        raise InvalidInput("whose commitments are they?", remedy="give --seller, or --listing")
+    text = licence if licence is not None else licence_text(None, trial)
+    return check_statement(read_object(path), seller, trial=trial.model, licence=text)
+
+
 def read_listing(path: Path, seller: Path | None) -> tuple[Listing, PublicIdentity]:
     """A signed listing and who signed it.
 
@@ -122,8 +160,48 @@ def read_listing(path: Path, seller: Path | None) -> tuple[Listing, PublicIdenti
         ) from error
 
 
-def bundle_digest(trial: Path) -> str:
-    """SHA-256 of a trial as a listing names it: of the zip, or of the folder packed into one."""
+def check_trial(trial: Path, offer: Listing) -> None:
+    """Refuse another trial than the listed one: a zip, or the folder that packs into it.
+
+    Raises:
+        IntegrityError: its digest is another.
+    """
+    from doorward.errors import IntegrityError
+
+    found = _digest(trial)
+    if found != offer.trial:
+        raise IntegrityError(
+            "this is not the trial of the listing",
+            why=f"its digest is {found[:16]}, listed is {offer.trial[:16]}",
+            remedy="fetch it again: doorward trade trial",
+        )
+
+
+def read_opened(key: Path, offer: Listing | None) -> OpenedKey:
+    """An opened key, which must be the one that the listing commits to, if there is one.
+
+    Raises:
+        BadFile: it is no whole opened key.
+        IntegrityError: it is another one.
+    """
+    from doorward.bundles.documents import read_limited
+    from doorward.errors import IntegrityError
+    from doorward.trading import OpenedKey
+
+    opened = OpenedKey.from_bytes(read_limited(key, 2**31))
+    if offer is not None:
+        opened.check_commitments({**opened.commitments(), **offer.commitments})
+        if opened.digest() != offer.opening:
+            raise IntegrityError(
+                "this is not the key that the listing commits to",
+                why=f"its digest is {opened.digest()[:16]}, listed is {offer.opening[:16]}",
+                remedy="give the one that doorward trade unlock wrote, or dispute the deal",
+            )
+    return opened
+
+
+def _digest(trial: Path) -> str:
+    """SHA-256 of a trial as a listing names it."""
     import tempfile
 
     from doorward.files import sha256_file

@@ -20,11 +20,13 @@ from doorward.cli.keys import PassphraseFile, passphrase
 from doorward.cli.options import TrustFactory
 from doorward.cli.trade.group import group
 from doorward.cli.trade.papers import (
+    CommitmentsFile,
     LicenceFile,
     ListingFile,
     SellerFile,
     TrialPlace,
     licence_text,
+    read_commitments,
     read_listing,
 )
 
@@ -60,9 +62,7 @@ def unlock(
             show_default=False,
         ),
     ] = None,
-    commitments: Annotated[
-        Path | None, typer.Option(help="The seller's signed commitments, from before you paid.")
-    ] = None,
+    commitments: CommitmentsFile = None,
     opened: Annotated[
         Path | None,
         typer.Option(help="Where to keep the opened key. Default: OUT.opened.", show_default=False),
@@ -81,7 +81,6 @@ def unlock(
     from doorward.errors import IntegrityError, InvalidInput
     from doorward.files import write_bytes
     from doorward.trading import open_unlock
-    from doorward.trading.keys import check_statement
     from doorward.trading.trials import open_trial
 
     promised: dict[str, str] = {}
@@ -99,10 +98,7 @@ def unlock(
     secret = read_limited(released, 64) if released else None
     goods = open_trial(trial, trust_factory=trust_factory)
     text = licence_text(licence, goods)
-    if commitments is not None:
-        promised = check_statement(
-            read_object(commitments), public, trial=goods.model, licence=text
-        )
+    promised |= read_commitments(commitments, public, goods, text)
     who = None
     if identity is not None:
         who = Identity.open(identity, passphrase(passphrase_file, what=str(identity)))
