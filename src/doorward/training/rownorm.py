@@ -5,8 +5,8 @@
 >>> output.flatten().tolist(), mean.item(), variance.item()
 ([-1.0, 1.0, 4.0], 2.0, 4.0)
 
-A step with it costs a few hundredths more than one with ordinary BatchNorm, as the study
-``training-speed`` measures; with the same sums in plain tensor operations it took twice as long.
+It moves one tensor more through memory than ordinary BatchNorm, in the backward pass, and that is
+all that it costs; what a marked step takes beside a plain one is in ``watermark-functionality``.
 """
 
 from __future__ import annotations
