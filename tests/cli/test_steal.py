@@ -105,3 +105,15 @@ def test_calls_that_cannot_work(change, words, house, refused, tmp_path):
     ]  # fmt: skip
     assert words in refused(*call, *change)
     assert not (tmp_path / "copy.model").exists()
+
+
+def test_a_victim_behind_a_defence(house, doorward, refused, tmp_path):
+    call = [
+        "steal", house / "plain.model", "--pool", "procedural", "--budget", 30,
+        "--out", tmp_path / "copy.model", "--checkpoint", tmp_path / "theft", *QUICK,
+    ]  # fmt: skip
+    first = doorward(*call, "--defence", "dawn")
+    assert first["victim"]["defence"]["name"] == "dawn"
+    assert doorward(*call, "--defence", "dawn")["queries"] == 30  # the same secret: resumed
+    assert "another victim" in refused(*call)
+    assert "no defence against model stealing" in refused(*call, "--defence", "moat")

@@ -8,9 +8,11 @@ import stat
 
 import numpy as np
 import pytest
+import torch
 from tests.serving_gateway.gateways import CLASSES, SECRET, labels, pictures, scores, write_linear
 
 from doorward.errors import BadFile, InvalidInput, MissingData, UnknownName
+from doorward.honeypot.defences import DEFENCES
 from doorward.randomness import Secret
 from doorward.serving.gateway import (
     POLICIES,
@@ -226,3 +228,18 @@ def test_gateways_that_cannot_work(house, graphs, files, tmp_path):
     with pytest.raises(BadFile):
         Graphs.load(tmp_path / "bad.onnx")
     assert graphs.clean.signature() == ((1, 8, 8), CLASSES)
+
+
+@pytest.mark.parametrize("name", [n for n in DEFENCES if DEFENCES.facts(n)["gateway"]])
+def test_a_defence_is_a_policy_with_a_secret_for_each_account(name):
+    policy, images = POLICIES[name], pictures(40)
+    answers = np.random.default_rng(0).dirichlet(np.ones(4), 40).astype(np.float32)
+    assert policy.head("ada", 3, SECRET) is None
+    told = policy.answer(answers, images, "ada", SECRET)
+    assert (told.shape, told.dtype) == (answers.shape, answers.dtype)
+    wanted = DEFENCES[name]().answer(
+        torch.from_numpy(answers), torch.from_numpy(images), SECRET.derive("defence ada")
+    )
+    assert (told == wanted.numpy()).all()
+    with pytest.raises(InvalidInput, match="no images"):
+        policy.answer(answers, None, "ada", SECRET)

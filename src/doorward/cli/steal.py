@@ -51,6 +51,12 @@ def _complete_method(incomplete: str) -> list[str]:
     return [name for name in EXTRACTIONS if name.startswith(incomplete)]
 
 
+def _complete_defence(incomplete: str) -> list[str]:
+    from doorward.honeypot.defences import DEFENCES
+
+    return [name for name in DEFENCES if name.startswith(incomplete)]
+
+
 def steal(
     victim: Annotated[
         str,
@@ -72,6 +78,15 @@ def steal(
     answers: Annotated[
         str, typer.Option(help="What is seen of the answers: soft, label, top-5, rounded-2, ...")
     ] = "soft",
+    defence: Annotated[
+        str | None,
+        typer.Option(
+            help="Put a defence before the victim: rounding, top-1, reverse-sigmoid, mad, "
+            "adaptive-misinformation, dawn, prada.",
+            autocompletion=_complete_defence,
+            show_default=False,
+        ),
+    ] = None,
     pool_size: Annotated[
         int | None,
         typer.Option(
@@ -135,6 +150,7 @@ def steal(
     attack, mode = EXTRACTIONS[method](), Answers.of(answers)
     place = resolve_device(device)
     box = open_black_box(victim, trust_factory=trust_factory, device=place)
+    box = box if defence is None else _defended(box, defence, seed)
     shape = _shape(box, size, channels)
     count = pool_size
     if pool == PROCEDURAL and count is None:
@@ -184,6 +200,15 @@ def steal(
             f"(victim {result.victim_accuracy:.2%}) on {result.validation_images} test images",
         )
     answer({"model": str(out), **result.to_dict()}, as_json=as_json, lines=lines)
+
+
+def _defended(box: BlackBox, name: str, seed: int) -> BlackBox:
+    """The victim behind a defence, under a secret of the seed's, so that a theft can be resumed."""
+    from doorward.honeypot.defences import DEFENCES, Defended
+    from doorward.randomness import Secret, derive_seed
+
+    secret = derive_seed(seed, "steal", "defence").to_bytes(16, "big")
+    return Defended(box, DEFENCES[name](), Secret(secret))
 
 
 def _shape(box: BlackBox, size: int | None, channels: int | None) -> tuple[int, int, int]:

@@ -8,7 +8,9 @@
 array([[0., 1.]], dtype=float32)
 
 A policy is a function of its arguments alone: the same image gets the same answer from it as often
-as a tenant asks, so asking again and averaging gains nothing. To add one, register it:
+as a tenant asks, so asking again and averaging gains nothing. Those of
+`doorward.honeypot.defences` that fit stand here under their names: `rounding`, `reverse-sigmoid`,
+`adaptive-misinformation`, `dawn`. To add one, register it:
 
     @POLICIES.register("mine")
     class Mine: ...
@@ -19,8 +21,11 @@ from __future__ import annotations
 from typing import Protocol
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
+from doorward.errors import InvalidInput
+from doorward.honeypot.defences import DEFENCES, Defence
 from doorward.randomness import Secret
 from doorward.registry import Registry
 
@@ -84,6 +89,29 @@ class _Honeypot(_Clean):
         return secret.derive("honeypot head").integer(account.encode(), honeypots)
 
 
+class _Defending(_Clean):
+    """The clean graph's probabilities behind a defence that remembers nothing.
+
+    Args:
+        defence: what is made of them, under a secret of the account's own.
+    """
+
+    def __init__(self, defence: Defence) -> None:
+        self._defence = defence
+
+    def answer(
+        self, probabilities: Floats, images: Floats | None, account: str, secret: Secret
+    ) -> Floats:
+        if images is None:
+            raise InvalidInput("there are no images", why="a defence may look at them")
+        told = self._defence.answer(
+            torch.from_numpy(np.ascontiguousarray(probabilities)),
+            torch.from_numpy(np.ascontiguousarray(images)),
+            secret.derive(f"defence {account}"),
+        )
+        return told.numpy()
+
+
 class _LabelOnly(_Honeypot):
     """All probability on the largest class, of the graph that `honeypot` would take."""
 
@@ -98,3 +126,6 @@ class _LabelOnly(_Honeypot):
 POLICIES.register("clean")(_Clean())
 POLICIES.register("honeypot")(_Honeypot())
 POLICIES.register("label-only")(_LabelOnly())
+for _name in DEFENCES:
+    if DEFENCES.facts(_name)["gateway"]:
+        POLICIES.register(_name)(_Defending(DEFENCES[_name]()))

@@ -11,35 +11,13 @@ from typing import Annotated
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
+from doorward.honeypot.defences import Prada
 from doorward.records import STRICT, Record
 
 __all__ = ["Drift", "Monitors", "Prada", "Share"]
 
 Count = Annotated[int, Field(ge=1)]
 Finite = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-
-
-@dataclass(frozen=True, kw_only=True, config=STRICT)
-class Prada(Record):
-    """PRADA (Juuti et al., EuroS&P 2019): distances between queries that are not bell-shaped.
-
-    Args:
-        delta: alarm when the Shapiro-Wilk statistic W falls below; the paper's 0.90 to 0.96 go by
-            the data. Measure yours on honest traffic first (metric ``doorward_gateway_reading``).
-        least: distances before the first test (paper: 100).
-        every: queries between tests (the authors' code: 10).
-        window: most recent distances that are tested; scipy's test is exact up to 5000.
-        capacity: images kept per account, which bounds memory.
-        dimensions: to which images are projected by a secret random matrix; smaller ones are kept
-            as they are. Ours: it keeps distances to some per cent, and memory and time small.
-    """
-
-    delta: Annotated[float, Field(gt=0, lt=1)] = 0.9
-    least: Annotated[int, Field(ge=20, le=5000)] = 100
-    every: Count = 10
-    window: Annotated[int, Field(ge=100, le=5000)] = 1000
-    capacity: Count = 4000
-    dimensions: Annotated[int, Field(ge=16)] = 128
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
