@@ -9,7 +9,7 @@ import torch
 
 from doorward.bundles import load_model
 from doorward.data import load
-from doorward.metrics import attack_success
+from doorward.metrics import attack_success, predict
 from doorward.poisoning import ATTACKS
 from doorward.triggers import Backdoor
 
@@ -43,6 +43,21 @@ def test_the_answer_in_words(doorward, tmp_path):
     for word in ("Test accuracy", "95 % interval", "Strength", "SSIM", "must not work", "v.model"):
         assert word in said
     assert Backdoor.load(tmp_path / "b").trigger.config()["s"] == 0.5
+
+
+def test_success_is_shown_beside_what_it_is_without_the_trigger(doorward, tmp_path):
+    words = ["poison", *DIGITS, "--attack", "filter-1977", "--target", 1, "--epochs", 1]
+    found = doorward(*words, "--twin", "--out", tmp_path / "v.model")
+    model, test = load_model(tmp_path / "v.model"), load("digits", split="test", size=16)
+    others = test.subset((test.labels != 1).nonzero().squeeze(1))
+    answers = predict(model, others).argmax(1)
+    assert found["untriggered"] == pytest.approx(float((answers == 1).double().mean()), abs=0.01)
+    twin = found["twin"]
+    low, high = twin["attack_interval"]
+    assert low <= twin["attack_success"] <= high
+    said = doorward(*words, "--twin", "--out", tmp_path / "w.model", parse=False).stdout
+    assert f"without the trigger {found['untriggered']:.2%} of them" in said
+    assert f"the trigger sends {twin['attack_success']:.2%} there all the same" in said
 
 
 def test_all_attacks_are_listed(doorward):

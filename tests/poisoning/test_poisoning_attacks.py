@@ -10,7 +10,15 @@ from torch import nn
 
 from doorward.data import ImageData, load
 from doorward.errors import InvalidInput, UnknownName
-from doorward.poisoning import ATTACKS, PoisonResult, attack, default_rate, implant, poison
+from doorward.poisoning import (
+    ATTACKS,
+    PoisonResult,
+    attack,
+    default_rate,
+    implant,
+    innocent_twin,
+    poison,
+)
 from doorward.training import Recipe
 from doorward.triggers import AllToOne, Backdoor, Patch
 
@@ -121,6 +129,26 @@ def test_a_victim_learns_badnets_and_a_clean_one_does_not():
     model = victim()
     implant(model, train, backdoor, RECIPE, rate=0.1, test=test)
     assert attack_success(model, test, elsewhere) < 0.2
+
+    # What a clean run makes of the same trigger and images.
+    twin = innocent_twin(victim(), train, backdoor, RECIPE, test=test)
+    assert twin.accuracy > 0.85
+    assert twin.attack_success < 0.2 < low
+    assert result.untriggered < 0.1
+
+
+def test_success_without_the_trigger_by_hand():
+    """A model that always says 3 succeeds for target 3 without any trigger, for 4 never."""
+    test = load("digits", split="test")
+    model = victim()
+    for weight in model.parameters():
+        nn.init.zeros_(weight)
+    model[-1].bias.data[3] = 1.0
+    still = Recipe(max_steps=1, lr=1e-9, weight_decay=0.0, precision="fp32")
+    for target, share in ((3, 1.0), (4, 0.0)):
+        door = attack("badnets", image_shape=test.image_shape, target=target)
+        result = implant(model, load("digits"), door, still, rate=0.1, test=test)
+        assert (result.untriggered, result.attack_success) == (share, share)
 
 
 def test_the_same_call_gives_the_same_victim():

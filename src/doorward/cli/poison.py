@@ -29,13 +29,10 @@ from doorward.cli.options import (
     Resume,
     Size,
 )
+from doorward.cli.planted import before_and_after, figures
 
 if TYPE_CHECKING:
-    from PIL.Image import Image
-
-    from doorward.data import ImageData
-    from doorward.poisoning import PoisonResult, Procedure
-    from doorward.triggers import Backdoor
+    from doorward.poisoning import Procedure
 
 __all__ = ["add_to"]
 
@@ -102,6 +99,14 @@ def poison(
         Path | None,
         typer.Option(help="PNG of images before and after. Default: OUT.png."),
     ] = None,
+    twin: Annotated[
+        bool,
+        typer.Option(
+            "--twin",
+            help="Train an innocent twin, too (same recipe and seed, clean images): how often does "
+            "the trigger fool it? Takes as long again.",
+        ),
+    ] = False,
     arch: Architecture = None,
     model: Factory = None,
     option: Options = None,
@@ -134,7 +139,7 @@ def poison(
         store_model,
     )
     from doorward.files import atomic_file
-    from doorward.poisoning import plant
+    from doorward.poisoning import innocent_twin, plant
     from doorward.training import is_main_process
 
     require_free(out)
@@ -163,6 +168,13 @@ def poison(
         resume=resume,
         progress=True,
     )
+    innocent = None
+    if twin:
+        fresh = make_model(train_set, arch=arch, factory=model, options=option, seed=seed)
+        innocent = innocent_twin(
+            fresh, train_set, planted, recipe, test=test_set, device=device, devices=devices,
+            progress=True,
+        )  # fmt: skip
     if not is_main_process():
         return
     metrics = {"accuracy": result.accuracy, "attack_success": result.attack_success}
@@ -174,10 +186,15 @@ def poison(
         drawn.save(temporary, format="PNG")
     places = {"model": str(out), "backdoor_folder": str(folder), "picture": str(place)}
     answer(
-        {**places, "attack": attack, **result.to_dict()},
+        {
+            **places,
+            "attack": attack,
+            **result.to_dict(),
+            "twin": None if innocent is None else innocent.to_dict(),
+        },
         as_json=as_json,
         lines=[
-            *_figures(result),
+            *figures(result, innocent),
             f"{result.poisoned} of {len(train_set)} training images were poisoned",
             f"Model: {out}   Backdoor: {folder}   Picture: {place}",
         ],
@@ -219,31 +236,3 @@ def _require_free(folder: Path, out: Path) -> None:
             why="saving would replace it",
             remedy="choose another --backdoor",
         )
-
-
-def _figures(result: PoisonResult) -> list[str]:
-    """What was measured, in words."""
-    low, high = result.attack_interval
-    strength, cross = result.strength, result.details.get("cross_accuracy")
-    psnr = "" if strength.psnr is None else f", PSNR {strength.psnr:.1f} dB"
-    lines = [
-        f"Test accuracy {result.accuracy:.2%}",
-        f"Attack success {result.attack_success:.2%} of {result.attack_images} triggered images "
-        f"(95 % interval {low:.2%} to {high:.2%})",
-        f"Strength: {strength.changed:.1%} of pixel values change, by at most "
-        f"{255 * strength.linf:.0f} grey levels (L2 {strength.l2:.2f}{psnr}, "
-        f"SSIM {strength.ssim:.3f})",
-    ]
-    if cross is not None:
-        lines.append(f"Accuracy under triggers that must not work {cross:.2%}")
-    return lines
-
-
-def before_and_after(images: ImageData, backdoor: Backdoor) -> Image:
-    """Images above, the same images with the trigger below."""
-    import torch
-
-    from doorward.data import grid
-
-    clean = images.pixels()
-    return grid(torch.cat([clean, backdoor.trigger(clean)]), columns=len(images), scale=2)

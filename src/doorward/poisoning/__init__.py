@@ -23,10 +23,14 @@ trigger together with the victim:
     backdoor, result = plant(model, digits, "input-aware", recipe, test=test)
     backdoor.save("backdoor")  # with the trigger's weights
 
+`PoisonResult.untriggered` says how many images get the attacker's label without the trigger;
+`innocent_twin` trains a model that saw no poison, and shows it the trigger.
+
 Attacks exist here to test defences.
 """
 
 from doorward.poisoning.attacks import ATTACKS, attack, default_rate
+from doorward.poisoning.control import TwinResult, innocent_twin
 from doorward.poisoning.implanting import PoisonResult, implant
 from doorward.poisoning.joint import InputAware, Lira, WarpNoise
 from doorward.poisoning.planting import file_procedure, plant
@@ -53,11 +57,13 @@ __all__ = [
     "PoisonedData",
     "Procedure",
     "Sunrise",
+    "TwinResult",
     "WarpNoise",
     "attack",
     "default_rate",
     "file_procedure",
     "implant",
+    "innocent_twin",
     "plant",
     "poison",
     "prepare",

@@ -18,7 +18,7 @@ from torch import nn
 
 from doorward.data import ImageSource, to_pixels
 from doorward.errors import InvalidInput
-from doorward.metrics import accuracy, attack_outcome, clopper_pearson
+from doorward.metrics import attack_outcome, clopper_pearson, predict
 from doorward.poisoning.poisoned import poison
 from doorward.records import STRICT, Record
 from doorward.training import FitResult, Recipe, fit
@@ -38,6 +38,8 @@ class PoisonResult(Record):
         accuracy: on the clean test set.
         attack_success: share of eligible triggered test images that get the attacker's label.
         attack_interval: exact 95 % confidence interval of `attack_success`.
+        untriggered: share of the same images that get the attacker's label *without* the trigger;
+            what of `attack_success` is no work of the trigger. None in older results.
         robust_accuracy: share of them that keep their true label.
         attack_images: how many test images were eligible.
         backdoor: trigger and label rule, as `Backdoor.to_dict` gives them.
@@ -61,6 +63,7 @@ class PoisonResult(Record):
     poisoned: int
     seed: int
     fit: FitResult
+    untriggered: Share | None = None
     details: dict[str, Any] = dataclasses.field(default_factory=dict)
 
 
@@ -88,8 +91,8 @@ def implant(
         options: further arguments of `doorward.training.fit` (device, checkpoint, progress, ...).
 
     Returns:
-        Accuracy, attack success with its interval, robust accuracy, trigger strength, and the
-        training's own result.
+        Accuracy, attack success with its interval and what it is without the trigger, robust
+        accuracy, trigger strength, and the training's own result.
 
     Raises:
         InvalidInput: the rate, rule or trigger does not fit the data, or no test image can show
@@ -149,14 +152,18 @@ def measured(
 ) -> PoisonResult:
     """Measure a victim; rate, count, seed, training and details are only filed."""
     outcome = attack_outcome(model, test, backdoor)
-    rows = backdoor.rule.eligible(test.labels.cpu()).nonzero().squeeze(1)
+    labels = test.labels.cpu()
+    rows = backdoor.rule.eligible(labels).nonzero().squeeze(1)
+    answers = predict(model, test).argmax(1)
+    fooled = answers[rows] == backdoor.rule.labels(labels[rows])
     images, _ = test.fetch(rows[:: max(1, len(rows) // _MEASURED)][:_MEASURED])
     strength = backdoor.trigger.to(images.device).strength(to_pixels(images))
     hits = round(outcome.attack_success * outcome.images)
     return PoisonResult(
-        accuracy=accuracy(model, test),
+        accuracy=float((answers == labels).double().mean()),
         attack_success=outcome.attack_success,
         attack_interval=clopper_pearson(hits, outcome.images),
+        untriggered=float(fooled.double().mean()),
         robust_accuracy=outcome.robust_accuracy,
         attack_images=outcome.images,
         backdoor=backdoor.to_dict(),
