@@ -15,7 +15,7 @@ from doorward.errors import InvalidInput
 from doorward.reporting.plane import principal_plane
 from doorward.reporting.scanning import class_name, scan_section
 from doorward.scanning import Finding, Recovered, ScanResult
-from doorward.scanning.base import robust_z
+from doorward.scanning.verdicts import robust_z
 
 
 class Corner(Recovered):
@@ -85,6 +85,7 @@ def test_an_attacked_class_is_named_and_shown() -> None:
     assert len(scatter.groups["256 samples"]) == 256
     (note,) = of(dr.Note, section)
     assert note.text.endswith("What was searched: squares in corners.")
+    assert "fixed alarm (2), not by a p-value: with 19 clean control models" in note.text
 
 
 def test_no_backdoor_is_an_answer_that_says_what_was_searched() -> None:

@@ -15,6 +15,7 @@ from doorward.errors import InvalidInput
 from doorward.metrics import accuracy
 from doorward.scanning import SCANNERS, load_recovered, save_recovered, scan
 from doorward.scanning.mesa import Mesa, PatchDistribution
+from doorward.scanning.mesa.reference import MesaReference
 from doorward.scanning.mesa.schedule import contrast
 from doorward.scanning.mesa.workshop import Workshop
 from doorward.training.context import Context
@@ -109,6 +110,48 @@ def test_a_clean_model_is_not_accused(clean: ImageData) -> None:
     assert result.accused == []
     assert len(recovered) == 1  # what stood out most is shown all the same
     assert "opaque" in result.searched
+
+
+@pytest.mark.parametrize("name", ["mesa", "mesa-reference"])
+def test_success_is_measured_on_images_that_chose_nothing(
+    name: str, clean: ImageData, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither the search nor the choice of classes, sizes and generators has seen them."""
+    from doorward.scanning.mesa import scanner as ours
+    from doorward.scanning.mesa.reference import scanner as theirs
+
+    few = clean.sample(80, seed=0)
+    sets: dict[str, list[ImageData]] = {"chosen by": [], "measured": [], "searched": []}
+    fit, probe = Context.fit, Workshop.probe
+
+    def noted_fit(self: Context, phase: str, model: Any, aim: Any, data: Any, *more: Any) -> Any:
+        sets["searched"].append(data)
+        return fit(self, phase, model, aim, data, *more)
+
+    def noted_probe(self: Workshop, *rest: Any) -> Any:
+        sets["chosen by"].append(self.held)
+        return probe(self, *rest)
+
+    monkeypatch.setattr(Context, "fit", noted_fit)
+    monkeypatch.setattr(Workshop, "probe", noted_probe)
+
+    def measured(model: nn.Module, found: Any, images: ImageData, *_: Any, **__: Any) -> float:
+        kind = "measured" if isinstance(found, PatchDistribution) else "chosen by"
+        sets[kind].append(images)
+        return 0.5
+
+    for module in (ours, theirs):
+        monkeypatch.setattr(module, "held_out_success", measured)
+    if name == "mesa":
+        scan(Template(clean, 3), few, Mesa(**QUICK), device="cpu")
+    else:
+        scan(Template(clean, 3), few, MesaReference(iterations=2, batch_size=8), device="cpu")
+    kinds = {
+        kind: {image.numpy().tobytes() for part in parts for image in part.images}
+        for kind, parts in sets.items()
+    }
+    assert all(kinds.values())
+    assert sum(map(len, kinds.values())) == len(set.union(*kinds.values())) == len(few)
 
 
 def test_a_trigger_that_works_in_a_corner_only_is_found_there(clean: ImageData) -> None:

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from doorward.data import ImageData
 from doorward.scanning.mesa import Generators, knn_entropy
-from doorward.scanning.mesa.pressing import Places, Plan, coarse_grid, foreign_rows, press
+from doorward.scanning.mesa.placing import Places, coarse_grid
+from doorward.scanning.mesa.pressing import Plan, foreign_rows, press
 from doorward.scanning.mesa.search import Hunt, Mine, Multiplier, Staircase, active
 from doorward.training import Recipe, fit
 

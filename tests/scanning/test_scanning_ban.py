@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from doorward.data import ImageData, load
 from doorward.models import create
 from doorward.scanning import NeuronNoise, scan
-from doorward.scanning.ban import NoisyNorms
+from doorward.scanning.noisynorms import NoisyNorms
 from doorward.training.context import Context
 
 

@@ -178,6 +178,16 @@ def test_many_classes_are_searched_in_passes_of_bounded_memory(
     assert any(found)
 
 
+@pytest.mark.parametrize("name", SCANNERS)
+def test_every_scanner_has_a_field_that_bounds_memory(name: str) -> None:
+    few = scanner(name).in_passes(5)
+    changed = {k for k, v in few.to_dict().items() if v != scanner(name).to_dict()[k]}
+    assert changed == {few.passes}
+    assert few.to_dict()[few.passes] == 5
+    with pytest.raises(InvalidInput, match=few.passes):
+        few.in_passes(0)
+
+
 @pytest.mark.parametrize("name", ["neural-cleanse", "pixel"])
 def test_of_two_images_none_can_be_held_out(name: str) -> None:
     model = create("resnet8", classes=10, input_shape=(1, 16, 16), width=4)

@@ -27,7 +27,7 @@ from doorward.scanning import (
     scan,
     scanner,
 )
-from doorward.scanning.base import robust_z
+from doorward.scanning.verdicts import robust_z
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -64,6 +64,7 @@ def test_the_alarm_decides_without_controls(digits: ImageData, model: nn.Module)
     assert [finding.target for finding in result.findings] == [0, 1, 2, 3]
     assert (result.accused, result.found, result.suspect) == ([1, 3], True, 1)
     assert (result.p_values, result.controls, result.decided_by) == (None, 0, "alarm")
+    assert "not by a p-value: with 19 clean control models" in result.decision
     assert result.finding(3).statistic == 2.0
     assert not recovered[1].training
     assert (result.images, result.labels, result.data) == (20, "given", digits.name)
@@ -83,6 +84,7 @@ def test_enough_controls_decide(digits: ImageData, model: nn.Module) -> None:
     calm = controls(*[0.1 * k for k in range(19)])
     result, _ = scan(model, digits, Fixed(), controls=calm)
     assert (result.decided_by, result.controls) == ("controls", 19)
+    assert result.decision == "Decided by p <= 0.05 against 19 clean control models."
     assert result.p_values == [20 / 20, 1 / 20, 15 / 20, 1 / 20]
     assert result.accused == [1, 3]
     result, _ = scan(model, digits, Fixed(), controls=controls(*[0.1] * 18, 2.5))
@@ -96,6 +98,7 @@ def test_few_controls_are_shown_and_the_alarm_decides(digits: ImageData, model: 
     result, _ = scan(model, digits, Fixed(), controls=controls(*[9.0] * 18))
     assert (result.decided_by, result.accused) == ("alarm", [1, 3])
     assert result.p_values == [1.0] * 4
+    assert "fixed alarm (1), not by a p-value: with 18 control models" in result.decision
 
 
 def test_controls_of_other_scans_are_refused(digits: ImageData, model: nn.Module) -> None:

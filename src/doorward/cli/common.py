@@ -128,7 +128,10 @@ def paragraph(error: BaseException) -> str | None:
     if isinstance(error, KeyboardInterrupt):
         return "Interrupted. Nothing was left half-written; run the same command again."
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
-        return "There is not enough memory for this. Choose a smaller --batch-size or model."
+        return (
+            "There is not enough memory for this. Choose smaller batches (--batch-size, or "
+            "batch_size among the options of a method; see --help) or a smaller model."
+        )
     if isinstance(error, OSError) and error.errno in _DISK | _PLACE:
         place = f" ({error.filename})" if error.filename else ""
         remedy = "free space" if error.errno in _DISK else "check the path and its permissions"

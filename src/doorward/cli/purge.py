@@ -16,6 +16,7 @@ import typer
 from doorward.cli.common import Device, Json, Root, Seed, answer, note
 from doorward.cli.options import Channels, Out, Size, TrustFactory
 from doorward.cli.suspects import (
+    AtOnce,
     CleanData,
     ControlModels,
     ControlsFile,
@@ -74,6 +75,7 @@ def purge(
     rounds: Annotated[int, typer.Option(help="Most repairs.", min=1)] = 3,
     scanner: ScannerName = "mesa",
     scanner_option: ScannerOptions = None,
+    batch_size: AtOnce = None,
     labels: Labelled = "given",
     images: Limit = None,
     held_out: Annotated[
@@ -115,7 +117,7 @@ def purge(
     require_free(out)
     if report is not None:
         require_writable(report, file=True)
-    looker = make_scanner(scanner, scanner_option)
+    looker = make_scanner(scanner, scanner_option, batch_size)
     suspect = open_suspect(model, trust_factory=trust_factory)
     clean = clean_images(
         suspect, data, split=split, root=root, size=size, channels=channels, labels=labels,

@@ -16,6 +16,7 @@ import typer
 from doorward.cli.common import Device, Json, Root, Seed, answer, table
 from doorward.cli.options import Channels, Size, TrustFactory
 from doorward.cli.suspects import (
+    AtOnce,
     CleanData,
     ControlModels,
     ControlsFile,
@@ -51,6 +52,7 @@ def scan(
     data: CleanData,
     scanner: ScannerName = "mesa",
     scanner_option: ScannerOptions = None,
+    batch_size: AtOnce = None,
     labels: Labelled = "given",
     images: Limit = None,
     controls: ControlsFile = None,
@@ -89,7 +91,7 @@ def scan(
         require_writable(out)
     if report is not None:
         require_writable(report, file=True)
-    looker = make_scanner(scanner, scanner_option)
+    looker = make_scanner(scanner, scanner_option, batch_size)
     suspect = open_suspect(model, trust_factory=trust_factory)
     clean = clean_images(
         suspect, data, split=split, root=root, size=size, channels=channels, labels=labels,
@@ -120,6 +122,7 @@ def scan(
         {
             "model": model,
             "found": result.found,
+            "decision": result.decision,
             **result.to_dict(),
             "out": None if out is None else str(out),
             "report": None if report is None else str(report),
@@ -170,6 +173,7 @@ def verdict_lines(result: ScanResult) -> list[str]:
     else:
         names = ", ".join(f"{k} ({result.classes[k]})" for k in result.accused)
         lines.append(f"BACKDOOR FOUND in {result.seconds:.0f} s: class {names} has {bar}.")
+    lines.append(result.decision)
     return lines
 
 

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from doorward.scanning import Controls, Scanner
 
 __all__ = [
+    "AtOnce",
     "CleanData",
     "ControlModels",
     "ControlsFile",
@@ -83,6 +84,16 @@ ScannerName = Annotated[str, typer.Option(help="How to scan.", autocompletion=_c
 ScannerOptions = Annotated[
     list[str] | None,
     typer.Option(help="A parameter of the scanner, as name=value; may be repeated."),
+]
+AtOnce = Annotated[
+    int | None,
+    typer.Option(
+        "--batch-size",
+        help="Images at once in the classifier while scanning: fewer take less memory. Default: "
+        "the scanner's.",
+        min=1,
+        show_default=False,
+    ),
 ]
 ControlsFile = Annotated[
     Path | None,
@@ -200,12 +211,13 @@ def _in_order(images: ImageData, classes: tuple[str, ...]) -> ImageData:
     return images
 
 
-def make_scanner(name: str, options: list[str] | None) -> Scanner:
-    """The scanner of --scanner and --scanner-option."""
+def make_scanner(name: str, options: list[str] | None, at_once: int | None = None) -> Scanner:
+    """The scanner of --scanner, --scanner-option and --batch-size."""
     from doorward.cli.options import parse_options
     from doorward.scanning import scanner
 
-    return scanner(name, **parse_options(options))
+    chosen = scanner(name, **parse_options(options))
+    return chosen if at_once is None else chosen.in_passes(at_once)
 
 
 def controls_for(

@@ -153,7 +153,7 @@ def _limits(result: ScanResult) -> Note:
         f"Accused is a class whose p-value against {result.controls} clean models is at most 0.05."
         if result.decided_by == "controls"
         else "Accused is a class whose statistic exceeds the alarm, the scanner's own default or "
-        "one given by the caller. Scans of clean models of the same kind would give a p-value."
+        f"one given by the caller. {result.decision}"
     )
     if not result.accused:  # what was searched stands in the summary
         return Note(

@@ -16,9 +16,7 @@ import torch
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
-from torch.func import functional_call
 from torch.nn import functional as F
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from doorward.data import Batch, ImageData
 from doorward.models import find_head
@@ -27,10 +25,11 @@ from doorward.records import STRICT
 from doorward.scanning.base import Finding, Look, Scanner, file_scanner
 from doorward.scanning.marginal import margins
 from doorward.scanning.measuring import require_several_classes
+from doorward.scanning.noisynorms import NoisyNorms, norms_of
 from doorward.training import Recipe
 from doorward.training.context import Context
 
-__all__ = ["NeuronNoise", "NoisyNorms"]
+__all__ = ["NeuronNoise"]
 
 
 @file_scanner(
@@ -88,7 +87,7 @@ class NeuronNoise(Scanner):
     def check(self, model: nn.Module, clean: ImageData) -> None:
         """There must be BatchNorm layers with scales, a head, and images of several classes."""
         require_several_classes(clean)
-        if not _norms(model):
+        if not norms_of(model):
             raise none_found(model, "BatchNorm", "BatchNorm layers with scales and shifts")
         find_head(model)
 
@@ -108,7 +107,7 @@ class NeuronNoise(Scanner):
             noisy_accuracy=float((answers == labels).float().mean()),
             mask_mean=float(mask.mean()),
             margin=unit,
-            norms=len(_norms(model)) // 2,
+            norms=len(norms_of(model)) // 2,
         )
         findings = []
         for k in range(clean.num_classes):
@@ -157,43 +156,6 @@ class NeuronNoise(Scanner):
         return noisy
 
 
-class NoisyNorms(Behind):
-    """A frozen model whose BatchNorm scales and shifts are changed by trainable shares.
-
-    ``scale * (1 + a)`` and ``shift * (1 + b)``, with a and b per channel in [-bound, bound].
-
-    Args:
-        model: frozen here.
-        bound: of the shares.
-        draw: of the first ones, uniform within the bound.
-    """
-
-    def __init__(self, model: nn.Module, bound: float, draw: torch.Generator) -> None:
-        super().__init__(model)
-        self.bound, self.norms = bound, _norms(model)
-        shares = []
-        for name in self.norms:
-            own = model.get_parameter(name)
-            first = (2 * torch.rand(own.shape, generator=draw) - 1) * bound
-            shares.append(nn.Parameter(first.to(own.device)))
-        self.shares = nn.ParameterList(shares)
-
-    def forward(self, images: Tensor) -> Tensor:
-        """The noisy model's logits."""
-        changed = {
-            name: self.model.get_parameter(name) * (1 + share)
-            for name, share in zip(self.norms, self.shares, strict=True)
-        }
-        logits: Tensor = functional_call(self.model, changed, (images,))
-        return logits
-
-    @torch.no_grad()
-    def clamp(self) -> None:
-        """Back within the bound."""
-        for share in self.shares:
-            share.clamp_(-self.bound, self.bound)
-
-
 class _Masked(Behind):
     """A frozen model with a mask over what its head sees; the mask is trained."""
 
@@ -228,16 +190,6 @@ def _harm(model: nn.Module, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
     logits = noisy(batch.images).float()
     accuracy = (logits.detach().argmax(1) == batch.labels).float().mean()
     return -F.cross_entropy(logits, batch.labels), {"accuracy": accuracy}
-
-
-def _norms(model: nn.Module) -> list[str]:
-    """Names of all scales and shifts of BatchNorm layers."""
-    return [
-        f"{name}.{part}" if name else part
-        for name, module in model.named_modules()
-        if isinstance(module, _BatchNorm) and module.affine
-        for part in ("weight", "bias")
-    ]
 
 
 @torch.no_grad()

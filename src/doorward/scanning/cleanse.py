@@ -67,6 +67,8 @@ class NeuralCleanse(Scanner):
         "image to image, and backdoors for some source classes only"
     )
 
+    passes = "pass_size"
+
     alarm: float = 2.0
     epochs: Annotated[int, Field(ge=1)] = 80
     batch_size: Annotated[int, Field(ge=1)] = 32
@@ -106,7 +108,9 @@ class NeuralCleanse(Scanner):
             if reached:
                 recovered[k] = Stamp.of(k, mask=found.masks[k], pattern=found.patterns[k])
                 draw = context.generator("measure", k)
-                measured = held_out_success(model, recovered[k], held_out, draw)
+                measured = held_out_success(
+                    model, recovered[k], held_out, draw, batch_size=self.pass_size
+                )
             details = {
                 "size": float(found.norms[k]),
                 "reached": reached,

@@ -74,6 +74,8 @@ class MaximumMargin(Scanner):
         "and several attacked classes at once, which hide one another"
     )
 
+    passes = "pass_size"
+
     alarm: float = -math.log10(0.05)
     images: Annotated[int, Field(ge=1)] = 30
     steps: Annotated[int, Field(ge=1)] = 300

@@ -77,6 +77,8 @@ class PixelInversion(Scanner):
         "warp the image or differ from image to image, and backdoors for some source classes only"
     )
 
+    passes = "pass_size"
+
     alarm: float = 2.0
     images: Annotated[int, Field(ge=1)] = 100
     epochs: Annotated[int, Field(ge=1)] = 1000
@@ -138,7 +140,9 @@ class PixelInversion(Scanner):
             if known:
                 recovered[k] = Perturbation.of(k, change=search.best[k])
                 draw = context.generator("measure", k)
-                measured = held_out_success(model, recovered[k], held_out, draw)
+                measured = held_out_success(
+                    model, recovered[k], held_out, draw, batch_size=self.pass_size
+                )
             details = {
                 "pixels": int(pixels[k]),
                 "reached": known,

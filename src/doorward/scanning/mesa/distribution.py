@@ -19,13 +19,12 @@ import torch
 from torch import Tensor
 
 from doorward.errors import InvalidInput
+from doorward.scanning.mesa.bounds import patch_side, place_of, within
 from doorward.scanning.mesa.generators import Generators, Norm, Prior
 from doorward.scanning.mesa.stamping import paste, random_places
 from doorward.scanning.recovered import RECOVERED, Recovered
 
 __all__ = ["PatchDistribution"]
-
-LARGEST_SIDE = 4096
 
 
 @RECOVERED.register("patches", paper="Qiao et al. 2019, Generative Distribution Modeling")
@@ -77,16 +76,16 @@ class PatchDistribution(Recovered):
                 f"there are {len(sizes)} sizes, {len(levels)} levels and {len(weights)} weights",
                 why="one of each per component is expected, and at least one component",
             )
-        self.sizes = tuple(_side(size) for size in sizes)
-        self.levels = tuple(_within("a level", level, 1.0) for level in levels)
-        raw = [_within("a weight", weight, math.inf) for weight in weights]
+        self.sizes = tuple(patch_side(size) for size in sizes)
+        self.levels = tuple(within("a level", level, 1.0) for level in levels)
+        raw = [within("a weight", weight, math.inf) for weight in weights]
         if not sum(raw):
             raise InvalidInput("all weights are 0")
         self.weights = tuple(weight / sum(raw) for weight in raw)
-        self.places = None if places is None else tuple(_place(place) for place in places)
+        self.places = None if places is None else tuple(place_of(place) for place in places)
         if self.places == ():
             raise InvalidInput("there are no places", remedy="leave them out for anywhere")
-        side = max(self.sizes) if side is None else _side(side)
+        side = max(self.sizes) if side is None else patch_side(side)
         if side < max(self.sizes):
             raise InvalidInput(f"side {side} is less than the largest size, {max(self.sizes)}")
         self.generators = Generators(
@@ -227,28 +226,3 @@ class PatchDistribution(Recovered):
             weights=weights if sum(weights) else None,
             places=self.places,
         )
-
-
-def _side(value: Any) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= LARGEST_SIDE:
-        raise InvalidInput(
-            f"a size is {value!r}", why=f"whole numbers from 1 to {LARGEST_SIDE} are expected"
-        )
-    return value
-
-
-def _within(what: str, value: Any, largest: float) -> float:
-    number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if not number or not math.isfinite(value) or not 0 <= value <= largest:
-        raise InvalidInput(f"{what} is {value!r}", why=f"a number from 0 to {largest} is expected")
-    return float(value)
-
-
-def _place(place: Any) -> tuple[float, float]:
-    pair = tuple(place) if isinstance(place, Sequence) and not isinstance(place, str) else ()
-    if len(pair) != 2:
-        raise InvalidInput(f"a place is {place!r}", why="a share of rows and one of columns")
-    return (
-        _within("a place's row", pair[0], 1.0),
-        _within("a place's column", pair[1], 1.0),
-    )

@@ -18,7 +18,8 @@ import torch
 from doorward.scanning.mesa.distribution import PatchDistribution
 from doorward.scanning.mesa.entropy import knn_entropy, mixture_weights
 from doorward.scanning.mesa.generators import Generators
-from doorward.scanning.mesa.pressing import Places, Plan
+from doorward.scanning.mesa.placing import Places
+from doorward.scanning.mesa.pressing import Plan
 from doorward.scanning.mesa.schedule import Race
 from doorward.scanning.mesa.search import active
 from doorward.scanning.mesa.workshop import Workshop

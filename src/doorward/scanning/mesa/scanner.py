@@ -14,7 +14,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 from pydantic.dataclasses import dataclass
-from torch import Tensor, nn
+from torch import nn
 
 from doorward.data import ImageData
 from doorward.errors import InvalidInput
@@ -40,9 +40,6 @@ SIDES = (1 / 16, 3 / 32, 5 / 32, 7 / 32)
 
 LEAST_HELD = 10
 """Images to measure success on: any model sends one or two of them wherever a patch likes."""
-
-NEARLY = 0.75
-"""Share of a fixed patch's success at which one that goes anywhere is preferred."""
 
 
 @file_scanner(
@@ -93,7 +90,10 @@ class Mesa(Scanner):
         grid: places per side for fixed patches.
         hidden: units of the generators' hidden layers.
         lr: of Adam.
-        held_out: share of the clean images that success is measured on.
+        held_out: share of the clean images that the success of a look is measured on, by which
+            classes, sizes and generators are chosen.
+        fresh: share of the clean images that take part in nothing but the last figure, the success
+            of the triggers of the classes that were chosen.
         probes: stamped images that success of a look is measured on, per generator.
         batch_size: stamped images per pass through the classifier; bounds the memory.
     """
@@ -125,6 +125,7 @@ class Mesa(Scanner):
     hidden: Count = 64
     lr: Positive = 0.01
     held_out: Share = 0.25
+    fresh: Share = 0.1
     probes: Count = 64
     batch_size: Count = 256
 
@@ -150,6 +151,10 @@ class Mesa(Scanner):
                 why=f"{self.held_out:g} of them measure success, and {LEAST_HELD} must do that",
                 remedy=f"give {math.ceil(LEAST_HELD / self.held_out)} or more, better hundreds",
             )
+        if self.held_out + self.fresh >= 1:
+            raise InvalidInput(
+                f"held_out {self.held_out:g} and fresh {self.fresh:g} leave no image to search on"
+            )
         for name in ("rules", "levels"):
             given = getattr(self, name)
             if len(set(given)) < len(given):
@@ -162,6 +167,7 @@ class Mesa(Scanner):
             clean,
             context,
             held_out=self.held_out,
+            fresh=self.fresh,
             batch_size=self.batch_size,
             lr=self.lr,
             jitter=self.jitter,
@@ -185,12 +191,11 @@ class Mesa(Scanner):
             images=self.look_images,
             probes=self.probes,
         )
-        stands_out = race.stands_out()
-        statistics = stands_out.amax(1)
+        statistics = race.stands_out().amax(1)
         kept.sort(key=lambda target: -float(statistics[target]))
         loud = [target for target in kept if float(statistics[target]) > self.alarm]
         suspects = loud[: self.most] or kept[:1]
-        cells = {target: self._cell(race, target, stands_out) for target in suspects}
+        cells = {target: race.smallest(target) for target in suspects}
         recovered = fill(
             shop,
             race,
@@ -213,7 +218,7 @@ class Mesa(Scanner):
                 found, more = recovered[target]
                 draw = context.generator("success", target)
                 success = held_out_success(
-                    model, found, shop.held, draw, batch_size=self.batch_size
+                    model, found, shop.fresh, draw, batch_size=self.batch_size
                 )
                 details |= more
             findings.append(
@@ -227,25 +232,8 @@ class Mesa(Scanner):
         context.note(
             rounds=race.rounds,
             recovered=suspects,
+            fresh_images=len(shop.fresh),
             images_searched=shop.pressed,
             images_probed=shop.probed,
         )
         return Look(findings, {target: found for target, (found, _) in recovered.items()})
-
-    def _cell(self, race: Race, target: int, stands_out: Tensor) -> int:
-        """The smallest size whose patches reach the highest level; else what stands out most.
-
-        Anywhere rather than at a place, where that works nearly as well: unlearnt anywhere, a
-        trigger is unlearnt at every place.
-        """
-        success = race.success[target].tolist()
-        reaching = [cell for cell, share in enumerate(success) if share >= max(self.levels)]
-        chosen = min(reaching, key=lambda cell: (race.cells[cell][0], -success[cell]), default=None)
-        if chosen is None:
-            chosen = int(stands_out[target].argmax())
-        anywhere = (race.cells[chosen][0], "anywhere")
-        if anywhere in race.cells:
-            other = race.cells.index(anywhere)
-            if success[other] >= NEARLY * success[chosen]:
-                return other
-        return chosen

@@ -19,7 +19,8 @@ import torch
 from torch import Tensor
 
 from doorward.scanning.mesa.generators import Generators
-from doorward.scanning.mesa.pressing import Places, Plan, Rule, coarse_grid
+from doorward.scanning.mesa.placing import Places, coarse_grid
+from doorward.scanning.mesa.pressing import Plan, Rule
 from doorward.scanning.mesa.workshop import Workshop
 
 __all__ = ["Race", "contrast"]
@@ -31,6 +32,9 @@ LOW, HIGH = 0.1, 0.99
 
 NATURAL = 5 / 32
 """Side, as a share of the image's, beyond which patches that work exist in clean models, too."""
+
+NEARLY = 0.75
+"""Share of a fixed patch's success at which one that goes anywhere is preferred."""
 
 
 def contrast(success: Tensor, low: float = LOW) -> Tensor:
@@ -153,6 +157,24 @@ class Race:
         """The generator of a class that was kept, and its place: a stack of one."""
         generators, places = self._stacks[target]
         return generators.pick([cell]), places.pick([cell])
+
+    def smallest(self, target: int) -> int:
+        """The cell of the smallest size whose patches reach the level; else what stands out most.
+
+        Anywhere rather than at a place, where that works nearly as well: unlearnt anywhere, a
+        trigger is unlearnt at every place.
+        """
+        success = self.success[target].tolist()
+        reaching = [cell for cell, share in enumerate(success) if share >= self.level]
+        chosen = min(reaching, key=lambda cell: (self.cells[cell][0], -success[cell]), default=None)
+        if chosen is None:
+            chosen = int(self.stands_out()[target].argmax())
+        anywhere = (self.cells[chosen][0], "anywhere")
+        if anywhere in self.cells:
+            other = self.cells.index(anywhere)
+            if success[other] >= NEARLY * success[chosen]:
+                return other
+        return chosen
 
     def _order(self, alive: list[int]) -> list[int]:
         # Probabilities tell classes apart before any image is won over.

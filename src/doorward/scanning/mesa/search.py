@@ -22,7 +22,8 @@ from doorward.models.layers import Behind
 from doorward.randomness import generator
 from doorward.scanning.mesa.entropy import knn_entropy
 from doorward.scanning.mesa.generators import Generators
-from doorward.scanning.mesa.pressing import Places, Plan, foreign_rows, press
+from doorward.scanning.mesa.placing import Places
+from doorward.scanning.mesa.pressing import Plan, foreign_rows, press
 from doorward.scanning.mesa.reference.mine import BiasCorrection, StatisticsNetwork, information
 
 __all__ = ["Hunt", "Mine", "Multiplier", "Staircase", "active"]

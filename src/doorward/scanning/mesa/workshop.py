@@ -4,7 +4,7 @@
     shop.fit("look", plan, generators, places, steps=30, images=8, spread=False)
     hit, chance, reached = shop.probe("look", plan, generators, places, images=64)
 
-Success is measured on images that no search has seen.
+Looks are judged by images that no search has seen; what they chose, by fresh ones.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ from torch import Tensor, nn
 
 from doorward.data import ImageData
 from doorward.scanning.mesa.generators import Generators
-from doorward.scanning.mesa.pressing import Places, Plan, foreign_rows, press
+from doorward.scanning.mesa.placing import Places
+from doorward.scanning.mesa.pressing import Plan, foreign_rows, press
 from doorward.scanning.mesa.search import Hunt, Mine, Staircase
 from doorward.training import Recipe
 from doorward.training.context import Context
@@ -35,7 +36,8 @@ class Workshop:
         model: frozen, on the context's device.
         clean: clean images; a part is held out from the search.
         context: of the scan.
-        held_out: share of the images that success is measured on.
+        held_out: share of the images that looks are judged by.
+        fresh: share of the images for the last figure; 0 for none.
         batch_size: stamped images per pass through the classifier.
         lr: of Adam.
         jitter: deviation of noise on the patches.
@@ -44,6 +46,9 @@ class Workshop:
         entropy: ``"knn"`` or ``"mine"``.
 
     Attributes:
+        work: images to search on.
+        held: images to judge looks by.
+        fresh: images that neither saw; all images where no share was given.
         pressed: stamped images that went forward and back through the classifier so far.
         probed: those that went forward only.
     """
@@ -55,6 +60,7 @@ class Workshop:
         context: Context,
         *,
         held_out: float,
+        fresh: float = 0.0,
         batch_size: int,
         lr: float = 0.01,
         jitter: float = 0.0,
@@ -63,7 +69,9 @@ class Workshop:
         entropy: Literal["knn", "mine"] = "knn",
     ) -> None:
         self.model, self.context = model, context
-        self.work, self.held = context.hold_out(clean, held_out)
+        # What is chosen by its success here succeeds less elsewhere: hence a third part.
+        rest, self.fresh = context.hold_out(clean, fresh) if fresh else (clean, clean)
+        self.work, self.held = context.hold_out(rest, held_out / (1 - fresh))
         few = self.held
         if len(few) > MOST_PROBED:
             few = few.sample(MOST_PROBED, seed=context.seed_of("probed images"))

@@ -54,7 +54,8 @@ class MesaReference(Constants, Scanner):
         levels: beta of each sub-model, the one to search with first.
         targets: classes to model at all levels without asking whether they stand out, and no
             others; None to look at all classes.
-        held_out: share of the clean images that success is measured on.
+        held_out: share of the clean images that success is measured on: on one half of them the
+            statistic, on the other that of the recovered triggers.
 
     All other fields are those of `Constants`. The code measures success on the images that it
     trains with; held-out ones are ours.
@@ -85,16 +86,18 @@ class MesaReference(Constants, Scanner):
                 )
         if len(set(self.levels)) < len(self.levels):
             raise InvalidInput(f"levels {self.levels} name one twice")
-        if round((1 - self.held_out) * len(clean)) < 2:
+        held = round(self.held_out * len(clean))
+        if min(held, len(clean) - held) < 2:
             raise InvalidInput(
                 f"{len(clean)} clean images are too few",
-                why="two at least must be left to search with",
+                why="two at least must be left to search with, and two to measure success on",
                 remedy="give more of them",
             )
 
     def look(self, model: nn.Module, clean: ImageData, context: Context) -> Look:
         """Search every class, then model what was found at all levels."""
         work, held = context.hold_out(clean, self.held_out)
+        held, fresh = context.hold_out(held, 0.5)  # the class is chosen by its success on the first
         parts: dict[int, list[Generators]] = {}
 
         def fit(target: int, level: float) -> None:
@@ -118,7 +121,7 @@ class MesaReference(Constants, Scanner):
         recovered, findings = {}, []
         for target in every:
             found = recovered[target] = self._distribution(target, parts[target])
-            success = held_out_success(model, found, held, context.generator("held", target))
+            success = held_out_success(model, found, fresh, context.generator("held", target))
             findings.append(
                 Finding(
                     target=target,
