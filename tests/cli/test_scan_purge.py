@@ -22,6 +22,7 @@ from doorward.scanning import (
     ScanResult,
     load_recovered,
 )
+from doorward.training import Recipe, fit
 
 QUIET = ["--finish", "none", "--rounds", "1"]
 
@@ -92,12 +93,13 @@ def test_a_scan_says_yes_with_1_and_no_with_0(models, biased, doorward):
     said = doorward("scan", models / "suspicious.model", *CALL, code=1, parse=False).stdout
     assert "BACKDOOR FOUND" in said
     assert "Searched: a large bias." in said
+    assert "Decided by the scanner's fixed alarm (0.5), not by a p-value: with 19" in said
     assert "attacked" in said
     said = doorward("scan", models / "innocent.model", *CALL, parse=False).stdout
     assert "No backdoor found" in said
 
 
-FACTS = {"model", "found", "out", "report"}
+FACTS = {"model", "found", "decision", "out", "report"}
 
 
 def test_the_folder_of_a_scan(models, biased, doorward):
@@ -130,6 +132,9 @@ def test_controls_give_a_p_value_and_can_be_kept(models, biased, doorward):
     told = doorward("scan", models / "suspicious.model", *CALL, *others, "--out", out, code=1)
     assert (told["controls"], told["decided_by"]) == (19, "controls")
     assert told["p_values"][3] == pytest.approx(0.05)
+    assert told["decision"] == "Decided by p <= 0.05 against 19 clean control models."
+    few = doorward("scan", models / "suspicious.model", *CALL, *others[:8], code=1, parse=False)
+    assert "with 4 control models no p can be below 0.2, with 19 they would decide" in few.stdout
     kept = ["--controls", out / "controls.json"]
     again = doorward("scan", models / "suspicious.model", *CALL, *kept, code=1)
     assert again["p_values"] == told["p_values"]
@@ -232,6 +237,24 @@ def test_places_that_cannot_be_written_are_refused_before_the_scan(
     ]
 
 
+def test_memory_is_bounded_by_the_batch_size(models, doorward, monkeypatch):
+    monkeypatch.setattr(
+        SCANNERS["mm-bd"], "look", lambda self, *_: pytest.fail(str(self.pass_size))
+    )
+    call = ["innocent.model", "--data", "digits", "--images", 40, "--batch-size", 7]
+    monkeypatch.chdir(models)
+    for command in (["scan", *call], ["purge", *call, "--out", "o.model"]):
+        with pytest.raises(pytest.fail.Exception, match=r"^7$"):
+            doorward(*command, "--scanner", "mm-bd")
+    said = doorward("scan", *call, "--batch-size", 0, code=2, parse=False)
+    assert "--batch-size" in said.stderr
+
+
+def test_a_scanner_without_bound_says_so(models, biased, doorward):
+    call = ["scan", models / "innocent.model", *CALL, "--batch-size", 7]
+    assert "has no batch_size" in doorward(*call, code=2, parse=False).stderr
+
+
 def test_a_purge_says_whether_the_model_is_clean(models, biased, doorward, monkeypatch):
     monkeypatch.setattr("doorward.removal.purging.running.STEPS", 8)
     out = models / "out.model"
@@ -261,8 +284,32 @@ def test_one_removal_method(models, doorward):
     assert (told["method"], told["parameters"]["epochs"], told["images"]) == ("fst", 1.0, 40)
     assert 0 <= told["accuracy_after"] <= 1
     assert json.loads(read_evidence(models / "r.model", "removal.json"))["method"] == "fst"
+    assert told["measured_on"] == "validation"
+    assert "Only 1 training steps on 40 images" in told["warnings"][0]
     said = doorward(*call, "--method-option", "epocs=1", code=2, parse=False)
     assert "epocs" in said.stderr
+
+
+def test_a_ruined_model_is_not_passed_over(doorward, tmp_path):
+    """A head drawn anew and hardly trained: what the paper's epochs are on forty images."""
+    model = create("resnet8", classes=10, input_shape=(1, 16, 16), width=4)
+    digits = load("digits").resized(16).sample(400, seed=0)
+    fit(model, None, digits, Recipe(epochs=8, batch_size=32, lr=0.1, precision="fp32"))
+    save_model(model, tmp_path / "good.model")
+    call = ["remove", tmp_path / "good.model", "--data", "digits", "--images", 40]
+    call += ["--method", "fine-tuning", "--out", tmp_path / "r.model"]
+    ruin = ["--method-option", "reinit_head=true", "--method-option", "epochs=1"]
+    said = doorward(*call, *ruin, parse=False).stdout
+    assert "on the images it worked with" in said
+    assert said.count("WARNING: ") == 2
+    assert "points of accuracy are gone" in said
+    kept = json.loads(read_evidence(tmp_path / "r.model", "side-effects.json"))
+    assert kept["before"] - kept["after"] > 0.05
+    own = doorward(*call, *ruin, "--labels", "model")
+    assert own["accuracy_before"] == 1.0
+    gentle = ["--method-option", "epochs=60", "--method-option", "batch_size=20"]
+    told = doorward(*call, *gentle, "--method-option", "lr=0.0001", "--validation", "digits")
+    assert told["warnings"] == []
 
 
 def test_a_model_of_ones_own(biased, doorward, tmp_path, monkeypatch):

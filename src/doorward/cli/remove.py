@@ -48,7 +48,8 @@ def remove(
     validation: Annotated[
         str | None,
         typer.Option(
-            help="Measure accuracy before and after on this data set's test images.",
+            help="Measure accuracy before and after on this data set's test images. Default: the "
+            "images it works with, which flatters.",
             show_default=False,
         ),
     ] = None,
@@ -61,11 +62,14 @@ def remove(
     device: Device = "auto",
     as_json: Json = False,
 ) -> None:
-    """Apply one removal method to a model, without scan or budget; `doorward purge` has both."""
+    """Apply one removal method to a model, without scan or budget; `doorward purge` has both.
+
+    Constants are the method's paper's, for thousands of images: with few, a warning tells where
+    training was too short or accuracy is gone.
+    """
     from doorward.cli.options import parse_options, require_free
     from doorward.cli.suspects import clean_images, open_suspect, save_repaired
-    from doorward.metrics import accuracy
-    from doorward.removal import removal
+    from doorward.removal import removal, side_effects
     from doorward.removal import remove as apply
 
     require_free(out)
@@ -85,17 +89,33 @@ def remove(
         labels=labels,  # type: ignore[arg-type]
         progress=True,
     )
-    measured: dict[str, Any] = {}
-    lines = [f"{result.method} on {result.images} clean images, {result.seconds:.0f} s"]
-    if test is not None:
-        before, after = accuracy(suspect.model, test), accuracy(repaired, test)
-        measured = {"accuracy_before": before, "accuracy_after": after}
-        lines.append(f"Accuracy {before:.2%} -> {after:.2%} on {len(test)} test images")
-    save_repaired(
-        suspect, repaired, clean, out, metrics=measured, evidence={"removal.json": result.to_dict()}
+    effects = side_effects(
+        suspect.model,
+        repaired,
+        chosen,
+        clean,
+        labels=labels,  # type: ignore[arg-type]
+        test=test,
     )
+    what = "Agreement" if labels == "model" and test is None else "Accuracy"
+    where = f"{effects.images} test images" if test is not None else "the images it worked with"
+    metrics = {} if test is None else {"accuracy": effects.after}
+    evidence = {"removal.json": result.to_dict(), "side-effects.json": effects.to_dict()}
+    save_repaired(suspect, repaired, clean, out, metrics=metrics, evidence=evidence)
     answer(
-        {"model": str(out), **measured, **result.to_dict()},
+        {
+            "model": str(out),
+            "accuracy_before": effects.before,
+            "accuracy_after": effects.after,
+            "measured_on": "validation" if test is not None else "clean images",
+            "warnings": list(effects.warnings),
+            **result.to_dict(),
+        },
         as_json=as_json,
-        lines=[*lines, f"Model: {out}"],
+        lines=[
+            f"{result.method} on {result.images} clean images, {result.seconds:.0f} s",
+            f"{what} {effects.before:.2%} -> {effects.after:.2%} on {where}",
+            *(f"WARNING: {warning}" for warning in effects.warnings),
+            f"Model: {out}",
+        ],
     )

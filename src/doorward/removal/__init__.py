@@ -17,6 +17,8 @@ changes some of them. The attacks of Adi et al. on watermarks are ready-made in 
     for name, attack in ADI_ATTACKS.items():
         attacked, _ = remove(marked, clean, attack, seed=0)
 
+What that did to the task, `side_effects` tells; `purge` keeps a budget of accuracy.
+
 A method of your own is a subclass of `Removal` with one hook; see `doorward.removal.base`.
 """
 
@@ -40,6 +42,7 @@ from doorward.removal.rnp import ReconstructivePruning
 from doorward.removal.running import remove
 from doorward.removal.sam import SharpnessAware
 from doorward.removal.sau import SharedUnlearning
+from doorward.removal.sideeffects import SideEffects, side_effects
 from doorward.training.context import Context
 
 __all__ = [
@@ -66,9 +69,11 @@ __all__ = [
     "RemovalResult",
     "SharedUnlearning",
     "SharpnessAware",
+    "SideEffects",
     "purge",
     "removal",
     "remove",
+    "side_effects",
     "strongest",
     "unlearn",
 ]
