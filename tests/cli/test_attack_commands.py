@@ -65,6 +65,37 @@ def test_a_family_that_needs_another_task_may_follow(house, doorward):
     assert len(json.loads(out.read_text())["rows"]) == 4
 
 
+def test_seeds_have_tables_of_their_own_and_are_averaged(house, marked, doorward):
+    page = house / "seeds.html"
+    more = ["--family", "fine-tuning", "--rate", 0.2, "--fraction", 0.3, "--fraction", 1]
+    more += ["--seeds", 2, "--batchnorm", "frozen", "--out", house / "s.json", "--report", page]
+    words = ["watermark", "attack", marked, "--key", house / "mark.key", *SMALL, "--epochs", 0.5]
+    said = doorward(*words, *more, "--most-cost", 100, "--alpha-bits", 900, code=1, parse=False)
+    assert "not proven even without an attack" in said.stdout
+    assert " ± " in said.stdout
+    assert "FTAL 0.2, 30% of the data, BatchNorm still" in said.stdout
+    found = doorward(*words, *more, "--alpha-bits", 900, code=1)  # from the files
+    first, second = (json.loads((house / f"s-seed{n}.json").read_text())["rows"] for n in (0, 1))
+    assert found["seeds"] == [0, 1]
+    rows = {row["attack"]["label"]: row for row in found["rows"]}
+    for one, other in zip(first, second, strict=True):
+        summary = rows[one["attack"]["label"]]
+        assert summary["matches"]["values"] == [one["matches"] / 40, other["matches"] / 40]
+    assert "seed by seed" in page.read_text(encoding="utf-8")
+
+
+def test_a_key_of_the_paper_is_attacked_too(house, marked, doorward):
+    words = ["watermark", "paper", "keygen", house / "mk.key", "--vk", house / "vk.json"]
+    doorward(*words, "--identity", house / "ada.key", *SMALL, "--n", 30)
+    call = ["watermark", "attack", marked, "--key", house / "mk.key", *SMALL]
+    found = doorward(*call, "--family", "quantisation", "--out", house / "paper.json", code=1)
+    assert {row["n"] for row in found["rows"]} == {30}
+    assert not found["survived"], "the model does not carry this mark"
+    (house / "broken.key").write_text("{")
+    call[4] = house / "broken.key"
+    assert "not a key file" in doorward(*call, code=2, parse=False).stderr
+
+
 @pytest.mark.parametrize(
     ("more", "message"),
     [

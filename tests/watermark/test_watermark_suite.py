@@ -23,6 +23,7 @@ from doorward.watermark.suite import (
     attack_table,
     standard_attacks,
     strike,
+    summarise,
 )
 from doorward.watermark.suite.running import _weights_digest
 
@@ -65,6 +66,8 @@ def test_every_standard_attack_is_known_and_labelled_once():
         assert attack.method in ATTACKS or attack.method in REMOVALS
     assert {attack.method for attack in attacks} >= set(ATTACKS)
     assert sum(label.startswith("FT") for label in labels) == 8  # FTLL and FTAL at four rates
+    parts = standard_attacks(families=["fine-tuning"], rates=[1e-2], shares=[0.1, 1.0])
+    assert [a.share for a in parts if a.label.startswith("FTAL")] == [0.1, 1.0]
 
 
 def test_a_family_that_does_not_exist_is_named():
@@ -153,6 +156,52 @@ def test_the_share_decides_how_many_images_are_used(marked, thief, monkeypatch):
     for share in (1.0, 0.5, 0.001):
         strike(model, key, Attack(method="quantisation", share=share), thief)
     assert seen == [300, 150, 10]  # never fewer than one per class
+
+
+def test_statistics_of_batchnorm_stay_where_they_are_told_to(marked, thief, test_set):
+    """RTLL trains the head alone: through the old head, frozen statistics change no answer."""
+    model, key = marked
+    drift, still = (
+        standard_attacks(families=["fine-tuning"], rates=[1e-2], epochs=1, batchnorm=kind)
+        for kind in ("train", "frozen")
+    )
+    assert {attack.digest() for attack in drift} == {
+        attack.digest()
+        for attack in standard_attacks(families=["fine-tuning"], rates=[1e-2], epochs=1)
+    }
+    assert [a.label for a in still[:4]] == [f"{a.label}, BatchNorm still" for a in drift[:4]]
+    rtll = next(attack for attack in still if attack.label.startswith("RTLL"))
+    row = attack_table(model, key, thief, test_set, [rtll]).rows[1]
+    assert row.matches == count_matches(key, model)
+
+
+def test_seeds_are_summed_up(marked, thief, test_set):
+    model, key = marked
+    attacks = [
+        Attack(method="fine-tuning", parameters={"lr": 0.3, "epochs": 1.0}),
+        Attack(method="quantisation"),
+    ]
+    tables = [
+        attack_table(model, key, dataclasses.replace(thief, seed=seed), test_set, attacks)
+        for seed in (0, 1)
+    ]
+    untouched, tuned, rounded = summarise(tables)
+    pair = [table.rows[1] for table in tables]
+    assert pair[0].matches != pair[1].matches, "the seeds should differ"
+    assert tuned.matches.values == tuple(row.trigger_accuracy for row in pair)
+    assert tuned.matches.mean == pytest.approx(sum(row.matches for row in pair) / 2 / N)
+    assert tuned.matches.deviation == pytest.approx(
+        abs(pair[0].matches - pair[1].matches) / N / 2**0.5
+    )
+    assert tuned.weakest == max(row.proof for row in pair)
+    assert (untouched.matches.deviation, rounded.matches.deviation) == (0, 0)
+    assert tuned.accuracy.mean == pytest.approx(sum(row.accuracy for row in pair) / 2)
+    assert len(summarise([tables[0], dataclasses.replace(tables[1], rows=tables[1].rows[:1])])) == 1
+    other = dataclasses.replace(tables[1], identity={**tables[1].identity, "model": "x"})
+    with pytest.raises(InvalidInput, match="these differ: model"):
+        summarise([tables[0], other])
+    with pytest.raises(InvalidInput, match="no attack tables"):
+        summarise([])
 
 
 def test_a_table_is_taken_up_where_it_stopped(marked, thief, test_set, tmp_path):

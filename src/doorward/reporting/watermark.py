@@ -14,7 +14,7 @@ from doorward.reporting.numerals import percent, power_of_two
 from doorward.reporting.plots import Curve, Dots
 from doorward.reporting.report import Section
 
-__all__ = ["attack_section"]
+__all__ = ["attack_section", "proof_of"]
 
 _TUNED = {("last", False): "FTLL", ("all", False): "FTAL", ("last", True): "RTLL",
           ("all", True): "RTAL"}  # fmt: skip
@@ -36,7 +36,7 @@ def attack_section(
     beaten = [
         row
         for row in rows
-        if _proof(row) > log2_alpha and (row["cost"] is None or row["cost"] <= most_cost)
+        if proof_of(row) > log2_alpha and (row["cost"] is None or row["cost"] <= most_cost)
     ]
     names = ", ".join(row["attack"]["label"] for row in beaten)
     blocks: list[Block] = [
@@ -78,8 +78,8 @@ def _table(rows: Sequence[Mapping[str, Any]], log2_alpha: float) -> Table:
             "another task" if row["accuracy"] is None else percent(row["accuracy"]),
             "" if row["cost"] is None else f"{row['cost']:+.1f}",
             f"{row['matches']} of {row['n']}",
-            f"{2 ** _proof(row):.2f}" if _proof(row) > -6 else power_of_two(_proof(row)),
-            _proof(row) <= log2_alpha,
+            f"{2 ** proof_of(row):.2f}" if proof_of(row) > -6 else power_of_two(proof_of(row)),
+            proof_of(row) <= log2_alpha,
             f"{row['seconds']:.1f}",
         ]
         for row in rows
@@ -91,7 +91,7 @@ def _table(rows: Sequence[Mapping[str, Any]], log2_alpha: float) -> Table:
     )
 
 
-def _proof(row: Mapping[str, Any]) -> float:
+def proof_of(row: Mapping[str, Any]) -> float:
     """log2 of the p-value of the stronger way to ask, doubled where both were tried."""
     alone, through = row["log2_p"], row.get("blended_log2_p")
     return float(alone if through is None else min(0.0, 1 + min(alone, through)))

@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from doorward.cli.common import Data, Device, Json, Root, Seed, answer, note, table
+from doorward.cli.common import Data, Device, Json, Root, Seed, answer, note
 from doorward.cli.keys import PassphraseFile, passphrase
 from doorward.cli.options import Channels, Epochs, Quick, Size, TrustFactory
+from doorward.cli.watermark.attacked import attack_lines, open_mark, several, write_report
 from doorward.cli.watermark.group import group
 
 __all__ = ["attack"]
+
+
+class Statistics(StrEnum):
+    """What becomes of BatchNorm's statistics."""
+
+    TRAIN = "train"
+    FROZEN = "frozen"
 
 
 @group.command(
@@ -20,7 +29,9 @@ __all__ = ["attack"]
 )
 def attack(
     model: Annotated[Path, typer.Argument(help="The bundle of the marked model.")],
-    key: Annotated[Path, typer.Option(help="The sealed watermark key.")],
+    key: Annotated[
+        Path, typer.Option(help="The sealed watermark key, or the marking key of the paper (mk).")
+    ],
     data: Data,
     thief_data: Annotated[
         str | None,
@@ -51,13 +62,35 @@ def attack(
             show_default=False,
         ),
     ] = None,
+    fraction: Annotated[
+        list[float] | None,
+        typer.Option(
+            help="Of the attacker's images, a share that FTAL uses; may be repeated. Default: 1.",
+            min=0.001,
+            max=1,
+            show_default=False,
+        ),
+    ] = None,
+    batchnorm: Annotated[
+        Statistics,
+        typer.Option(
+            help="While fine-tuning, BatchNorm's statistics drift to the attacker's images (train, "
+            "as in the paper's code) or stay (frozen)."
+        ),
+    ] = Statistics.TRAIN,
+    seeds: Annotated[
+        int,
+        typer.Option(
+            help="Attackers to average over, from --seed on; each has a table of its own.", min=1
+        ),
+    ] = 1,
     epochs: Epochs = None,
     quick: Quick = False,
     out: Annotated[
         Path,
         typer.Option(
             help="The table as JSON; an interrupted one is taken up again, with the same options "
-            "(--family may differ)."
+            "(--family may differ). Of several seeds: NAME-seed0.json and so on."
         ),
     ] = Path("attacks.json"),
     report: Annotated[
@@ -82,15 +115,16 @@ def attack(
 
     Fine-tuning in four forms over learning rates, pruning, quantisation, unlearning, overwriting,
     transfer, distillation and extraction. The mark survives if it is still proven after every
-    attack that costs at most --most-cost points of accuracy.
+    attack that costs at most --most-cost points of accuracy; with --seeds, in every one of them.
     """
+    import dataclasses
+
     from doorward.bundles import open_model
     from doorward.cli.options import load_pair, make_recipe
     from doorward.data import load
-    from doorward.watermark import WatermarkKey
     from doorward.watermark.suite import FAMILIES, RATES, Thief, attack_table, standard_attacks
 
-    opened = WatermarkKey.open(key, passphrase(passphrase_file, what=str(key)))
+    opened = open_mark(key, passphrase(passphrase_file, what=str(key)))
     net = open_model(str(model), trust_factory=trust_factory)
     train_set, test_set = load_pair(data, root=root, size=size, channels=channels)
     held = train_set
@@ -106,7 +140,9 @@ def attack(
         families=families,
         epochs=recipe.epochs,
         rates=rate or RATES,
+        shares=fraction or (1.0,),
         augment=recipe.augment,
+        batchnorm=batchnorm.value,
     )
     thief = Thief(
         data=held,
@@ -116,47 +152,33 @@ def attack(
         seed=seed,
         device=device,
     )
-    done = attack_table(
-        net,
-        opened,
-        thief,
-        test_set,
-        attacks,
-        carriers=test_set,
-        path=out,
-        on_row=lambda row: note(f"{row.attack.label}: {row.matches} of {row.n} match"),
-    )
-    worst = done.worst(most_cost)
-    survived = worst.survived(-alpha_bits)
-    if report is not None:
-        from doorward.reporting import Report, environment_table
-        from doorward.reporting.watermark import attack_section
-
-        page = Report("A mark under attack", f"{model} and its key {key}")
-        content = done.to_dict()
-        page.add(attack_section(content, log2_alpha=-alpha_bits, most_cost=most_cost))
-        page.section("Environment", environment_table(done.environment))
-        page.write(report)
-    rows = [
-        [
-            row.attack.label,
-            "-" if row.accuracy is None else f"{row.accuracy:.2%}",
-            f"{row.matches}/{row.n}",
-            f"2^{row.proof:.1f}",
-            "yes" if row.survived(-alpha_bits) else "no",
-        ]
-        for row in done.rows
-    ]
-    verdict = f"The mark does not survive {worst.attack.label} (2^{worst.proof:.1f})."
-    if survived:
-        verdict = (
-            f"The mark survives each of these attacks that costs at most {most_cost:g} points."
+    tables = []
+    for number in range(seed, seed + seeds):
+        which = "" if seeds == 1 else f"seed {number}, "
+        done = attack_table(
+            net,
+            opened,
+            dataclasses.replace(thief, seed=number),
+            test_set,
+            attacks,
+            carriers=test_set,
+            path=out if seeds == 1 else out.with_name(f"{out.stem}-seed{number}{out.suffix}"),
+            on_row=lambda row, which=which: note(  # type: ignore[misc]
+                f"{which}{row.attack.label}: {row.matches} of {row.n} match"
+            ),
         )
-    elif not done.rows[0].survived(-alpha_bits):
-        verdict = f"The mark is not proven even without an attack (2^{done.rows[0].proof:.1f})."
+        tables.append(done)
+    if report is not None:
+        write_report(
+            report, tables, subject=f"{model} and its key {key}", log2_alpha=-alpha_bits,
+            most_cost=most_cost,
+        )  # fmt: skip
+    worst = max((done.worst(most_cost) for done in tables), key=lambda row: row.proof)
+    survived = worst.survived(-alpha_bits)
+    content = tables[0].to_dict() if seeds == 1 else several(tables)
     answer(
-        {"survived": survived, "worst": worst.attack.label, **done.to_dict()},
+        {"survived": survived, "worst": worst.attack.label, **content},
         as_json=as_json,
-        lines=[table(["Attack", "Accuracy", "Matches", "p-value", "Proven"], rows), verdict],
+        lines=attack_lines(tables, log2_alpha=-alpha_bits, most_cost=most_cost),
         yes=survived,
     )

@@ -38,9 +38,10 @@ from doorward.watermark.adi.labels import check_labels, draw_labels, given_label
 from doorward.watermark.adi.pictures import Fit, check_fit, list_pictures, load_pictures
 from doorward.watermark.patterns import generate
 
-__all__ = ["PaperKey"]
+__all__ = ["PURPOSE", "PaperKey"]
 
-_PURPOSE = "adi-marking-key"
+PURPOSE = "adi-marking-key"
+"""Of the sealed file."""
 
 
 class PaperKey:
@@ -222,7 +223,7 @@ class PaperKey:
             path,
             content,
             passphrase,
-            purpose=_PURPOSE,
+            purpose=PURPOSE,
             public=self.facts.to_dict(),
             log2_n=log2_n,
             overwrite=overwrite,
@@ -236,7 +237,7 @@ class PaperKey:
             MissingData: there is no such file.
             KeyRefused: wrong passphrase, or the file is damaged or no marking key.
         """
-        content, public = unseal_file(path, passphrase, purpose=_PURPOSE)
+        content, public = unseal_file(path, passphrase, purpose=PURPOSE)
         try:
             facts = KeyFacts.from_dict(public)
             return cls(facts, *unpack(facts, content))

@@ -15,13 +15,15 @@
 
 Fine-tuning in its four forms over a grid of learning rates, pruning, quantisation, unlearning,
 overwriting, transfer, distillation and extraction: `standard_attacks` lists them with the constants
-of the literature, `attack_table` runs them, each on a fresh copy, and resumes from its file.
+of the literature, `attack_table` runs them, each on a fresh copy, and resumes from its file;
+`summarise` makes means and spreads of the tables of several seeds.
 """
 
 from doorward.watermark.suite import copying, rewriting
 from doorward.watermark.suite.attack import ATTACKS, Attack, Struck, Thief, strike
 from doorward.watermark.suite.running import AttackRow, AttackTable, attack_table
 from doorward.watermark.suite.standard import FAMILIES, RATES, standard_attacks
+from doorward.watermark.suite.summary import AttackSummary, Spread, summarise
 
 __all__ = [
     "ATTACKS",
@@ -29,7 +31,9 @@ __all__ = [
     "RATES",
     "Attack",
     "AttackRow",
+    "AttackSummary",
     "AttackTable",
+    "Spread",
     "Struck",
     "Thief",
     "attack_table",
@@ -37,4 +41,5 @@ __all__ = [
     "rewriting",
     "standard_attacks",
     "strike",
+    "summarise",
 ]

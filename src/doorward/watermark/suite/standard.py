@@ -9,7 +9,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 from doorward.data import Augment
 from doorward.errors import UnknownName
@@ -42,6 +42,7 @@ def standard_attacks(
     augment: Augment | None = None,
     budget: int | None = None,
     mask_steps: int = 2000,
+    batchnorm: Literal["train", "frozen"] = "train",
 ) -> list[Attack]:
     """The table of Adi et al. and of the work after it.
 
@@ -54,6 +55,9 @@ def standard_attacks(
         augment: of the thief's images in fine-tuning; None for none.
         budget: queries of the extraction attacks; None means the whole pool.
         mask_steps: steps in which ANP learns its masks.
+        batchnorm: in FTLL, FTAL, RTLL, RTAL: ``"train"`` lets the statistics of BatchNorm drift to
+            the thief's images, even where all weights but the head are frozen, as in the code of
+            Adi et al.; ``"frozen"`` does not.
 
     Raises:
         UnknownName: a family that does not exist.
@@ -65,7 +69,7 @@ def standard_attacks(
     if augment is not None:
         tuned["augment"] = augment.to_dict()
     lists = {
-        "fine-tuning": _fine_tuning(tuned, rates, shares),
+        "fine-tuning": _fine_tuning(tuned, rates, shares, still=batchnorm == "frozen"),
         "pruning": _pruning(tuned),
         "quantisation": [
             Attack(method="quantisation", label="int8 weights"),
@@ -95,9 +99,10 @@ def standard_attacks(
 
 
 def _fine_tuning(
-    tuned: dict[str, Any], rates: Sequence[float], shares: Sequence[float]
+    tuned: dict[str, Any], rates: Sequence[float], shares: Sequence[float], *, still: bool
 ) -> list[Attack]:
     attacks = []
+    kept = {"batchnorm": "frozen"} if still else {}
     for name, layers, reinit in (
         ("FTLL", "last", False),
         ("FTAL", "all", False),
@@ -107,10 +112,17 @@ def _fine_tuning(
         for rate in rates:
             for share in shares if name == "FTAL" else (1.0,):
                 part = "" if share == 1 else f", {share:.0%} of the data"
+                part += ", BatchNorm still" if still else ""
                 attacks.append(
                     Attack(
                         method="fine-tuning",
-                        parameters={**tuned, "layers": layers, "reinit_head": reinit, "lr": rate},
+                        parameters={
+                            **tuned,
+                            **kept,
+                            "layers": layers,
+                            "reinit_head": reinit,
+                            "lr": rate,
+                        },
                         share=share,
                         label=f"{name} {rate:g}{part}",
                     )
