@@ -176,8 +176,10 @@ def test_false_claims(doorward, quarrel):
     said = doorward(
         "watermark", "false-claims", quarrel / "plain.model", "--data", "digits", "--size", 16,
         "--surrogate", quarrel / "plain.model", "--keys", 30, "--n", 40,
-        "--alpha-bits", 40,
+        "--alpha-bits", 40, "--report", quarrel / "claims.html",
     )  # fmt: skip
+    page = (quarrel / "claims.html").read_text(encoding="utf-8")
+    assert "p-values of random keys against the uniform law" in page
     assert said["sound"]
     claims = {claim["attack"]: claim for claim in said["claims"]}
     assert len(claims) == 10

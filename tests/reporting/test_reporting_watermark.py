@@ -6,9 +6,12 @@ from typing import Any
 
 import pytest
 
+from doorward.errors import InvalidInput
 from doorward.reporting import Note, Report, Table, Verdict
+from doorward.reporting.false_claims import false_claims_section
 from doorward.reporting.plots import Curve, Dots
 from doorward.reporting.watermark import attack_section
+from doorward.reporting.watermark_seeds import seeds_section
 
 
 def row(label: str, log2_p: float, **changes: Any) -> dict[str, Any]:
@@ -117,3 +120,66 @@ def test_every_row_is_drawn_and_the_page_is_written() -> None:
     page = Report("A mark").add(attack_section({"rows": rows})).html()
     assert "FTAL &lt;1&gt;" in page
     assert "FTAL <1>" not in page
+
+
+def test_seeds_count_by_their_weakest() -> None:
+    tables = [
+        {"rows": [untouched(), row("steady", -40.0), row("moody", -35.0, matches=10)]},
+        {"rows": [untouched(), row("steady", -41.0), row("moody", -20.0, matches=6), row("x", 0)]},
+    ]
+    section = seeds_section(tables)
+    (verdict,) = [block for block in section.blocks if isinstance(block, Verdict)]
+    assert (verdict.answer, verdict.detail) == (False, "not after: moody")
+    (table,) = [block for block in section.blocks if isinstance(block, Table)]
+    assert [line[0] for line in table.rows] == ["no attack", "steady", "moody"]
+    moody = table.rows[2]
+    assert moody[2] == "40.0 % ± 14.1"
+    assert moody[4] == "1 of 2"
+    (dots,) = [block for block in section.blocks if isinstance(block, Dots)]
+    assert list(dots.values["moody"]) == [50, 30]
+    with pytest.raises(InvalidInput, match="no attack tables"):
+        seeds_section([])
+
+
+def trial(matches: int | None, *, convinced: bool = False) -> dict[str, Any]:
+    return {"suspect": "m", "matches": matches, "convinced": convinced}
+
+
+def claimed(scheme: str, attack: str, *trials: dict[str, Any]) -> dict[str, Any]:
+    return {"scheme": scheme, "attack": attack, "n": 20, "trials": list(trials)}
+
+
+def test_false_claims_are_about_keys_and_random_keys_lie_on_the_diagonal() -> None:
+    claims = [
+        claimed("free-choice", "chosen pictures", trial(20, convinced=True)),
+        claimed("keyed", "random key", trial(2), trial(4)),
+        claimed("keyed", "foreign pictures", trial(None)),
+    ]
+    points = [
+        {"log2_p": -10.0, "share": 0.001, "low": 0.0, "high": 0.01},
+        {"log2_p": 0.0, "share": 1.0, "low": 0.99, "high": 1.0},
+    ]
+    law = {
+        "suspect": "m", "keys": 1000, "smallest_log2_p": -10.0, "ks_p": 0.4, "chi_square_p": 0.5,
+        "points": points,
+    }  # fmt: skip
+    section = false_claims_section(claims, [law])
+    kinds = {
+        kind: [b for b in section.blocks if isinstance(b, kind)] for kind in (Verdict, Table, Curve)
+    }
+    (verdict,) = kinds[Verdict]
+    assert (verdict.answer, verdict.welcome) == (False, True)
+    assert [line[2:] for line in kinds[Table][0].rows] == [
+        ["100.0 %", "1 of 1"], ["15.0 %", "0 of 2"], ["not admitted", "0 of 1"],
+    ]  # fmt: skip
+    (curve,) = kinds[Curve]
+    places, shares = curve.series["m"]
+    assert list(places) == pytest.approx([0, 3.0103], abs=1e-3)
+    assert list(shares) == pytest.approx([0, 3.0])
+    assert curve.series["uniform"][0] == curve.series["uniform"][1]
+    guilty = [*claims, claimed("keyed", "a miracle", trial(20, convinced=True))]
+    section = false_claims_section(guilty, [])
+    (verdict,) = [block for block in section.blocks if isinstance(block, Verdict)]
+    assert (verdict.answer, verdict.welcome) == (True, False)
+    assert "a miracle" in verdict.detail
+    assert "uniform law" in Report("x").add(false_claims_section(claims, [law])).html()

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -36,6 +37,13 @@ def false_claims(
     ] = 64,
     size: Size = None,
     channels: Channels = None,
+    report: Annotated[
+        Path | None,
+        typer.Option(
+            help="Write an HTML report, with the p-values of random keys against the uniform law.",
+            show_default=False,
+        ),
+    ] = None,
     root: Root = None,
     trust_factory: TrustFactory = False,
     seed: Seed = 0,
@@ -47,6 +55,7 @@ def false_claims(
     on each model are compared with the exact law.
     """
     from doorward.bundles import open_black_box, open_model
+    from doorward.cli.options import require_writable
     from doorward.data import load
     from doorward.watermark.disputes import (
         FALSE_CLAIMS,
@@ -56,6 +65,8 @@ def false_claims(
         try_false_claims,
     )
 
+    if report is not None:
+        require_writable(report, file=True)
     boxes = {name: open_black_box(name, trust_factory=trust_factory) for name in suspects}
     scene = Scene(
         suspects=boxes,
@@ -75,12 +86,19 @@ def false_claims(
         for name, matches in found.items()
     ]
     sound = not any(claim.succeeded for claim in claims if claim.scheme == "keyed")
+    document: dict[str, Any] = {
+        "sound": sound,
+        "claims": [claim.to_dict() for claim in claims],
+        "random_keys": [{**law.to_dict(), "points": law.tail_points()} for law in laws],
+    }
+    if report is not None:
+        from doorward.reporting import Report
+        from doorward.reporting.false_claims import false_claims_section
+
+        page = Report("False claims", ", ".join(suspects))
+        page.add(false_claims_section(document["claims"], document["random_keys"])).write(report)
     answer(
-        {
-            "sound": sound,
-            "claims": [claim.to_dict() for claim in claims],
-            "random_keys": [{**law.to_dict(), "points": law.tail_points()} for law in laws],
-        },
+        document,
         as_json=as_json,
         lines=[_claims_table(claims), *(_law(law, -alpha_bits) for law in laws)],
         yes=sound,
