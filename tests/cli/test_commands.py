@@ -36,7 +36,7 @@ def test_the_commands_of_the_design_exist():
         "watermark challenge", "watermark cut-and-choose", "watermark disclose",
         "watermark inspect", "watermark judge", "watermark status",
         "watermark attack", "watermark certify", "watermark dispute", "watermark false-claims",
-        "watermark stamp-request", "watermark witness",
+        "watermark stamp-request", "watermark witness", "watermark case", "watermark check-case",
         "watermark copy", "watermark trace", "watermark buyers show", "watermark buyers commit",
         "watermark buyers receipt", "watermark buyers check",
         "bench list", "bench run", "bench report",

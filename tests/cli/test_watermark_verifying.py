@@ -96,6 +96,41 @@ def test_forged_minutes_are_a_no(court, house, doorward, tmp_path):
     assert "without the key" in against["error"]["message"]
 
 
+def test_tests_made_elsewhere_count(court, house, doorward):
+    suspect = court[1]
+    words = ["watermark", "verify", house / "claim.json", suspect, "--key", house / "mark.key"]
+    words += ["--public", house / "ada.pub.json"]
+    found = doorward(*words, "--tests", 8)
+    (entry,) = found["suspects"]
+    assert entry["corrected"]["tests"] == 8
+    assert entry["corrected"]["log2_p"] == pytest.approx(entry["log2_p"] + 3)
+    refused = doorward(*words, house / "plain.model", "--tests", 1, code=2)
+    assert "there are 2 suspects" in refused["error"]["message"]
+
+
+def test_a_case_is_gathered_and_checked(court, house, doorward, tmp_path):
+    folder = court[0]
+    call = ["watermark", "case", house / "claim.json", "--public", house / "ada.pub.json"]
+    call += ["--verifier", folder / "judge.pub.json", "--out", tmp_path / "case"]
+    minutes = [["--transcript", folder / f"minutes-{number}.json"] for number in (1, 2)]
+    found = doorward(*call, *minutes[0], *minutes[1])
+    assert (found["written"], found["proven"], found["transcripts"]) == (True, True, 2)
+    said = doorward("watermark", "check-case", tmp_path / "case", parse=False).stdout
+    assert "By the minutes, the mark is proven." in said
+    assert doorward("watermark", "check-case", tmp_path / "case")["in_order"]
+    page = tmp_path / "case" / "README.md"
+    page.write_text(page.read_text().replace("Ada", "Eve"))
+    found = doorward("watermark", "check-case", tmp_path / "case", code=1)
+    assert (found["in_order"], found["proven"]) == (False, False)
+    assert not doorward(*call, *minutes[1])["proven"]
+    doorward("watermark", "check-case", tmp_path / "case", code=1)
+    call[4] = folder / "judge.pub.json"
+    assert "somebody else" in doorward(*call, *minutes[0], code=1)["reason"]
+    assert (
+        "one of each" in doorward(*call[:5], "--out", "x", *minutes[0], code=2)["error"]["message"]
+    )
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [

@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from doorward.cli.common import Json, Root, answer, note, table
+from doorward.cli.common import Json, Root, answer, note
 from doorward.cli.keys import PassphraseFile, passphrase
 from doorward.cli.options import TrustFactory
 from doorward.cli.watermark.group import group
+from doorward.cli.watermark.several import answer_for_all
 from doorward.errors import IntegrityError, InvalidInput
 
 if TYPE_CHECKING:
     from doorward.data import ImageData
     from doorward.watermark import WatermarkKey
-    from doorward.watermark.verifying import Corrected, Examination, QueryPlan
+    from doorward.watermark.verifying import Examination, QueryPlan
 
 __all__ = ["LOOK_ALIKES", "load_covers", "verify"]
 
@@ -60,8 +60,17 @@ def verify(
         ),
     ] = None,
     correction: Annotated[
-        Correction, typer.Option(help="For several suspects: holm or bonferroni.")
+        Correction, typer.Option(help="For several tests: holm or bonferroni.")
     ] = Correction.HOLM,
+    tests: Annotated[
+        int | None,
+        typer.Option(
+            help="How many tests there were in all, if more than these suspects: other claims on "
+            "them, or other suspects, tried elsewhere. All count.",
+            min=1,
+            show_default=False,
+        ),
+    ] = None,
     covers: Annotated[
         str | None,
         typer.Option(
@@ -119,6 +128,7 @@ def verify(
     Only the suspects' labels are used. A claim that was tampered with, or that somebody else
     signed, is a no. With several suspects, each p-value is corrected for their number, and the
     answer is yes if any of them is proven; --resume and --transcript then write one file each.
+    Who tries several claims on a suspect has to pay for that, too: --tests says how many.
     """
     from doorward.bundles import Identity, PublicIdentity
     from doorward.cli.options import import_from_here
@@ -131,6 +141,11 @@ def verify(
             "--transcript and --verifier belong together",
             why="minutes are worth something only with a signature",
             remedy="give both, or neither",
+        )
+    if tests is not None and tests < len(suspects):
+        raise InvalidInput(
+            f"--tests is {tests}, and there are {len(suspects)} suspects",
+            remedy="count these, too, or leave it out",
         )
     owner = PublicIdentity.load(public)
     opened = WatermarkKey.open(key, passphrase(passphrase_file, what=str(key)))
@@ -163,7 +178,7 @@ def verify(
         document = {"verified": False, "reason": str(error)}
         answer(document, as_json=as_json, lines="NOT VERIFIED: the claim is rejected.", yes=False)
         return
-    if len(suspects) == 1:
+    if len(suspects) == 1 and tests in (None, 1):
         verdict = found[0].verdict
         answer(
             verdict.to_dict() | {"warnings": list(verdict.warnings)},
@@ -173,7 +188,8 @@ def verify(
         )
         return
     verdicts = [examined.verdict for examined in found]
-    _answer_for_all(suspects, found, correct(verdicts, method=correction.value), as_json=as_json)
+    corrected = correct(verdicts, method=correction.value, tests=tests)
+    answer_for_all(suspects, found, corrected, as_json=as_json)
 
 
 def load_covers(name: str | None, key: WatermarkKey, root: Path | None) -> ImageData | None:
@@ -219,45 +235,3 @@ def _place(path: Path | None, number: int, count: int) -> Path | None:
     if path is None or count == 1:
         return path
     return path.with_name(f"{path.stem}-{number + 1}{path.suffix}")
-
-
-def _answer_for_all(
-    suspects: Sequence[str],
-    found: Sequence[Examination],
-    corrected: Sequence[Corrected],
-    *,
-    as_json: bool,
-) -> None:
-    from doorward.watermark.verdict import in_words
-
-    rows, documents = [], []
-    for suspect, examined, entry in zip(suspects, found, corrected, strict=True):
-        verdict = examined.verdict
-        documents.append(
-            {
-                "suspect_given": suspect,
-                **verdict.to_dict(),
-                "warnings": list(verdict.warnings),
-                "corrected": entry.to_dict(),
-            }
-        )
-        words = ["-" if p is None else in_words(p) for p in (verdict.log2_p, entry.log2_p)]
-        matches = "-" if verdict.matches is None else f"{verdict.matches} of {verdict.n}"
-        rows.append([suspect, matches, *words, "VERIFIED" if entry.verified else "not verified"])
-    proven = sum(entry.verified for entry in corrected)
-    lines = [
-        table(["suspect", "matches", "p", "corrected p", "verdict"], rows),
-        f"Corrected for {corrected[0].tests} tests ({corrected[0].method}): "
-        f"{proven} of {len(suspects)} suspects carry the mark.",
-    ]
-    lines += [
-        f"WARNING ({s}): {w}"
-        for s, e in zip(suspects, found, strict=True)
-        for w in e.verdict.warnings
-    ]
-    answer(
-        {"verified": proven > 0, "suspects": documents},
-        as_json=as_json,
-        lines=lines,
-        yes=proven > 0,
-    )
