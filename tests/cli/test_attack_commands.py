@@ -67,13 +67,13 @@ def test_a_family_that_needs_another_task_may_follow(house, doorward):
 
 def test_seeds_have_tables_of_their_own_and_are_averaged(house, marked, doorward):
     page = house / "seeds.html"
-    more = ["--family", "fine-tuning", "--rate", 0.2, "--fraction", 0.3, "--fraction", 1]
+    more = ["--family", "fine-tuning", "--rate", 0.02, "--fraction", 0.3, "--fraction", 1]
     more += ["--seeds", 2, "--batchnorm", "frozen", "--out", house / "s.json", "--report", page]
     words = ["watermark", "attack", marked, "--key", house / "mark.key", *SMALL, "--epochs", 0.5]
     said = doorward(*words, *more, "--most-cost", 100, "--alpha-bits", 900, code=1, parse=False)
     assert "not proven even without an attack" in said.stdout
     assert " ± " in said.stdout
-    assert "FTAL 0.2, 30% of the data, BatchNorm still" in said.stdout
+    assert "FTAL 0.02, 30% of the data, BatchNorm still" in said.stdout
     found = doorward(*words, *more, "--alpha-bits", 900, code=1)  # from the files
     first, second = (json.loads((house / f"s-seed{n}.json").read_text())["rows"] for n in (0, 1))
     assert found["seeds"] == [0, 1]

@@ -175,29 +175,42 @@ def test_statistics_of_batchnorm_stay_where_they_are_told_to(marked, thief, test
     assert row.matches == count_matches(key, model)
 
 
+def test_an_attack_that_blows_up_does_not_end_the_table(marked, thief, test_set, tmp_path):
+    model, key = marked
+    wild = Attack(method="fine-tuning", parameters={"lr": 1e6, "epochs": 2.0}, label="wild")
+    path = tmp_path / "attacks.json"
+    attacks = [wild, Attack(method="quantisation")]
+    table = attack_table(model, key, thief, test_set, attacks, path=path)
+    assert [row.attack.method for row in table.rows] == ["none", "quantisation"]
+    assert "diverged" in table.diverged["wild"]
+    assert AttackTable.from_dict(json.loads(path.read_text())) == table
+
+
 def test_seeds_are_summed_up(marked, thief, test_set):
     model, key = marked
-    attacks = [
-        Attack(method="fine-tuning", parameters={"lr": 0.3, "epochs": 1.0}),
-        Attack(method="quantisation"),
-    ]
-    tables = [
-        attack_table(model, key, dataclasses.replace(thief, seed=seed), test_set, attacks)
-        for seed in (0, 1)
-    ]
-    untouched, tuned, rounded = summarise(tables)
-    pair = [table.rows[1] for table in tables]
-    assert pair[0].matches != pair[1].matches, "the seeds should differ"
-    assert tuned.matches.values == tuple(row.trigger_accuracy for row in pair)
-    assert tuned.matches.mean == pytest.approx(sum(row.matches for row in pair) / 2 / N)
-    assert tuned.matches.deviation == pytest.approx(
-        abs(pair[0].matches - pair[1].matches) / N / 2**0.5
-    )
-    assert tuned.weakest == max(row.proof for row in pair)
-    assert (untouched.matches.deviation, rounded.matches.deviation) == (0, 0)
-    assert tuned.accuracy.mean == pytest.approx(sum(row.accuracy for row in pair) / 2)
-    assert len(summarise([tables[0], dataclasses.replace(tables[1], rows=tables[1].rows[:1])])) == 1
-    other = dataclasses.replace(tables[1], identity={**tables[1].identity, "model": "x"})
+    table = attack_table(model, key, thief, test_set, [])
+    (untouched,) = table.rows
+
+    def seed(number, matches, accuracy, log2_p):
+        row = dataclasses.replace(
+            untouched, attack=Attack(method="anp"), matches=matches, accuracy=accuracy,
+            cost=100 * (0.9 - accuracy), log2_p=log2_p, seconds=2.0 * number,
+        )  # fmt: skip
+        identity = {**table.identity, "seed": number}
+        return dataclasses.replace(table, identity=identity, rows=[untouched, row])
+
+    tables = [seed(1, 30, 0.9, -90.0), seed(2, 15, 0.8, -20.0), seed(3, 18, 0.85, -30.0)]
+    calm, attacked = summarise(tables)
+    assert (calm.matches.mean, calm.matches.deviation) == (untouched.trigger_accuracy, 0)
+    assert attacked.matches.values == (1.0, 0.5, 0.6)
+    assert attacked.matches.mean == pytest.approx(0.7)
+    assert attacked.matches.deviation == pytest.approx(0.07**0.5)
+    assert (attacked.proofs, attacked.weakest) == ((-90.0, -20.0, -30.0), -20.0)
+    assert attacked.accuracy.mean == pytest.approx(0.85)
+    assert attacked.cost.deviation == pytest.approx(5)
+    assert attacked.seconds.mean == 4
+    assert len(summarise([tables[0], dataclasses.replace(tables[1], rows=[untouched])])) == 1
+    other = dataclasses.replace(tables[1], identity={**table.identity, "model": "x"})
     with pytest.raises(InvalidInput, match="these differ: model"):
         summarise([tables[0], other])
     with pytest.raises(InvalidInput, match="no attack tables"):

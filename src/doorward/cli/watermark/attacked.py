@@ -51,6 +51,7 @@ def several(tables: Sequence[AttackTable]) -> dict[str, Any]:
     return {
         "seeds": [table.identity["seed"] for table in tables],
         "rows": [{**line.to_dict(), "weakest": line.weakest} for line in summarise(tables)],
+        "diverged": {k: why for table in tables for k, why in table.diverged.items()},
         "environment": tables[0].environment,
     }
 
@@ -85,7 +86,9 @@ def attack_lines(
     elif weakest > log2_alpha:
         verdict = f"The mark is not proven even without an attack (2^{weakest:.1f})."
     p = "p-value" if len(tables) == 1 else "weakest p"
-    return [table(["Attack", "Accuracy", "Matches", p, "Proven", "Time"], rows), verdict]
+    failed = sorted({label for done in tables for label in done.diverged})
+    wasted = [f"Diverged, so that no model was left: {', '.join(failed)}."] if failed else []
+    return [table(["Attack", "Accuracy", "Matches", p, "Proven", "Time"], rows), *wasted, verdict]
 
 
 def write_report(

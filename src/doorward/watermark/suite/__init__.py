@@ -21,9 +21,10 @@ of the literature, `attack_table` runs them, each on a fresh copy, and resumes f
 
 from doorward.watermark.suite import copying, rewriting
 from doorward.watermark.suite.attack import ATTACKS, Attack, Struck, Thief, strike
-from doorward.watermark.suite.running import AttackRow, AttackTable, attack_table
+from doorward.watermark.suite.running import attack_table
 from doorward.watermark.suite.standard import FAMILIES, RATES, standard_attacks
 from doorward.watermark.suite.summary import AttackSummary, Spread, summarise
+from doorward.watermark.suite.table import AttackRow, AttackTable
 
 __all__ = [
     "ATTACKS",

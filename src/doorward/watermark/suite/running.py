@@ -25,100 +25,21 @@ from time import perf_counter
 from typing import Any
 
 import torch
-from pydantic.dataclasses import dataclass
 from torch import nn
 
 from doorward.data import ImageData
-from doorward.errors import BadFile, InvalidInput
+from doorward.errors import BadFile, InvalidInput, TrainingDiverged
 from doorward.files import canonical_json, read_json, write_json
 from doorward.metrics import accuracy, binomial_tail, binomial_tail_log2, clopper_pearson
-from doorward.records import STRICT, Record, environment
+from doorward.records import environment
 from doorward.watermark.blended import ask_blended
 from doorward.watermark.suite.attack import Attack, Struck, Thief, check_all, strike
+from doorward.watermark.suite.table import AttackRow, AttackTable
 from doorward.watermark.triggerset import TriggerSet
 from doorward.watermark.verdict import CONFIDENCE
 from doorward.watermark.verification import count_matches
 
-__all__ = ["AttackRow", "AttackTable", "attack_table"]
-
-
-@dataclass(frozen=True, kw_only=True, config=STRICT)
-class AttackRow(Record):
-    """What one attack cost, and what it left of the mark.
-
-    Attributes:
-        attack: which, with its numbers.
-        accuracy: of the suspect on the test images, in [0, 1]; None if it has another task.
-        cost: accuracy lost, in points (hundredths); negative if the attack gained.
-        matches: triggers that got the mark's label.
-        n: triggers asked.
-        p_value: of so many by chance; 0.0 below 5e-324.
-        log2_p: its log2.
-        interval: 95 % interval of the match rate.
-        blended_log2_p: log2 of the p-value of asking through carriers (`ask_blended`); None
-            without carriers.
-        old_head: the answers came through the owner's old head (see `Struck`).
-        seconds: of the attack.
-        facts: what the attack reports of itself.
-    """
-
-    attack: Attack
-    accuracy: float | None
-    cost: float | None
-    matches: int
-    n: int
-    p_value: float
-    log2_p: float
-    interval: tuple[float, float]
-    blended_log2_p: float | None = None
-    old_head: bool
-    seconds: float
-    facts: dict[str, Any]
-
-    @property
-    def trigger_accuracy(self) -> float:
-        """Share of the triggers that match, in [0, 1]."""
-        return self.matches / self.n
-
-    @property
-    def proof(self) -> float:
-        """log2 of the p-value of the stronger of both ways to ask, doubled if there were two."""
-        if self.blended_log2_p is None:
-            return self.log2_p
-        return min(0.0, 1 + min(self.log2_p, self.blended_log2_p))
-
-    def survived(self, log2_alpha: float) -> bool:
-        """Whether the mark is still proven at a level given as log2."""
-        return self.proof <= log2_alpha
-
-
-@dataclass(frozen=True, kw_only=True, config=STRICT)
-class AttackTable(Record):
-    """The rows, first of them the untouched model (method ``"none"``).
-
-    Attributes:
-        identity: digests of weights, mark and data, and the seed: what the rows are about.
-        rows: one per attack, in the order given.
-        environment: versions and hardware.
-    """
-
-    identity: dict[str, Any]
-    rows: list[AttackRow]
-    environment: dict[str, Any]
-
-    def worst(self, most_cost: float) -> AttackRow:
-        """The row with the weakest proof among attacks that cost at most so many points.
-
-        Attacks that leave a model for another task count too: the copy is worth something. So
-        does the untouched model, which costs nothing.
-
-        Raises:
-            InvalidInput: `most_cost` is negative, so that not even the untouched model counts.
-        """
-        if not most_cost >= 0:
-            raise InvalidInput(f"a cost of {most_cost} points is negative")
-        cheap = [row for row in self.rows if row.cost is None or row.cost <= most_cost]
-        return max(cheap, key=lambda row: row.proof)
+__all__ = ["attack_table"]
 
 
 def attack_table(
@@ -133,6 +54,8 @@ def attack_table(
     on_row: Callable[[AttackRow], None] | None = None,
 ) -> AttackTable:
     """Attack a marked model in every given way, and measure what is left of the mark.
+
+    An attack whose training diverges has no row: it is named in `AttackTable.diverged`.
 
     Args:
         model: the marked model; it is not changed.
@@ -166,24 +89,35 @@ def attack_table(
     }
     done = _read(path, identity)
     rows: list[AttackRow] = []
+    diverged: dict[str, str] = {}
     before = accuracy(model, validation)
     for attack in [_NONE, *attacks]:
         row = done.get(attack.digest())
         if row is None:
             begun = perf_counter()
-            struck = Struck(model, model) if attack is _NONE else strike(model, mark, attack, thief)
+            try:
+                struck = (
+                    Struck(model, model) if attack is _NONE else strike(model, mark, attack, thief)
+                )
+            except TrainingDiverged as error:
+                diverged[attack.label] = error.what
+                continue
             seconds = perf_counter() - begun
             row = _row(attack, struck, mark, validation, carriers, before, seconds)
             if on_row is not None:
                 on_row(row)
         rows.append(row)
-        table = AttackTable(identity=identity, rows=rows, environment=environment())
         if path is not None:
             # Rows of the file that this call does not ask for stay in it.
             others = [old for old in done.values() if old not in rows]
-            kept = AttackTable(identity=identity, rows=[*rows, *others], environment=environment())
+            kept = AttackTable(
+                identity=identity,
+                rows=[*rows, *others],
+                environment=environment(),
+                diverged=diverged,
+            )
             write_json(Path(path), kept.to_dict())
-    return table
+    return AttackTable(identity=identity, rows=rows, environment=environment(), diverged=diverged)
 
 
 _NONE = Attack(method="none", label="no attack")

@@ -15,7 +15,7 @@ from pydantic.dataclasses import dataclass
 from doorward.errors import InvalidInput
 from doorward.records import STRICT, Record
 from doorward.watermark.suite.attack import Attack
-from doorward.watermark.suite.running import AttackRow, AttackTable
+from doorward.watermark.suite.table import AttackRow, AttackTable
 
 __all__ = ["AttackSummary", "Spread", "summarise"]
 
