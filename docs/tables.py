@@ -25,6 +25,7 @@ from doorward.benchmarks.summary import Group, group_rows, show, summarise
 from doorward.data import DATASETS
 from doorward.extraction import EXTRACTIONS
 from doorward.files import read_json
+from doorward.hardening import HARDENINGS
 from doorward.models import ARCHITECTURES
 from doorward.poisoning import ATTACKS
 from doorward.removal import REMOVALS
@@ -99,6 +100,15 @@ def removals() -> str:
     """The removal methods."""
     rows = [
         [f"`{name}`", REMOVALS.summary(name), REMOVALS.facts(name)["paper"]] for name in REMOVALS
+    ]
+    return _table(["method", "what it does", "paper"], rows)
+
+
+def hardenings() -> str:
+    """The hardening methods."""
+    rows = [
+        [f"`{name}`", HARDENINGS.summary(name), HARDENINGS.facts(name)["paper"]]
+        for name in HARDENINGS
     ]
     return _table(["method", "what it does", "paper"], rows)
 
@@ -305,6 +315,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "attacks": attacks,
     "planted": planted,
     "scanners": scanners,
+    "hardenings": hardenings,
     "removals": removals,
     "extractions": extractions,
     "embeddings": embeddings,

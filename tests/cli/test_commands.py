@@ -27,7 +27,7 @@ def test_the_commands_of_the_design_exist():
     found = {" ".join(entry.values[0][1:]) for entry in COMMANDS}
     assert found == {
         "demo", "train", "eval", "sign", "check", "convert", "poison", "steal",
-        "scan", "purge", "remove", "distance",
+        "scan", "purge", "remove", "distance", "harden",
         "data list", "data fetch", "data show", "keys new", "keys show",
         "watermark keygen", "watermark embed", "watermark claim", "watermark verify",
         "watermark verify-blended",

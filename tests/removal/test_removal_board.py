@@ -12,6 +12,7 @@ import torch
 from pydantic import ValidationError
 from torch import Tensor, nn
 
+import doorward.hardening  # noqa: F401 - it files the methods deck and moth
 from doorward.data import ImageData, load
 from doorward.errors import InvalidInput, ModelUnsuitable, TrainingDiverged, UnknownName
 from doorward.models import create
@@ -27,6 +28,7 @@ QUICK: dict[str, dict[str, Any]] = {
         "width": 4,
     },
     "clp": {"u": 1.0},
+    "deck": {"steps": 2, "checks": 1, "first_steps": 2, "next_steps": 1, "warm_steps": 1},
     "fine-pruning": {"epochs": 1, "share": 0.3},
     "fine-tuning": {"epochs": 1},
     "fst": {"epochs": 1},
@@ -34,6 +36,7 @@ QUICK: dict[str, dict[str, Any]] = {
     "i-bau": {"rounds": 1, "fixed_point_steps": 2, "batch_size": 12},
     "magnitude-pruning": {"epochs": 1},
     "mesa-unlearning": {"epochs": 1, "scanner": "knowing"},
+    "moth": {"steps": 2, "checks": 1, "first_steps": 2, "next_steps": 1, "warm_steps": 1},
     "nad": {"epochs": 1, "teacher_epochs": 1, "lr": 0.01},
     "nc-unlearning": {"epochs": 1, "search_epochs": 1, "search_batch_size": 12, "targets": (1,)},
     "quantisation": {"activations": True},

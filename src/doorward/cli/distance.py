@@ -9,24 +9,19 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from doorward.cli.common import Device, Json, Root, Seed, answer, table
+from doorward.cli.common import Device, Json, Root, Seed, answer
+from doorward.cli.distances import RESULT, distance_lines, report_distances, write_distances
 from doorward.cli.options import Channels, Size, TrustFactory
 from doorward.cli.suspects import CleanData, Labelled, Limit, Model, Split
 from doorward.errors import InvalidInput
 
-if TYPE_CHECKING:
-    from doorward.data import ImageData
-    from doorward.hardening import DistanceResult, PairAttack
+__all__ = ["add_to"]
 
-__all__ = ["add_to", "distance_lines"]
-
-_SHOWN = 15  # classes in the printed matrix
 _CLOSEST = 5
-_RESULT = "distances.json"
 
 
 def add_to(app: typer.Typer) -> None:
@@ -144,10 +139,10 @@ def distance(
     )
     lines = distance_lines(result)
     if out is not None:
-        _write(out, model, result, found, clean)
+        write_distances(out, model, result, found, clean)
         lines.append(f"Result and pictures: {out}")
     if report is not None:
-        _report(report, model, result, found, clean)
+        report_distances(report, model, result, found, clean)
         lines.append(f"Report: {report}")
     answer(
         {
@@ -160,48 +155,6 @@ def distance(
         as_json=as_json,
         lines=lines,
     )
-
-
-def distance_lines(result: DistanceResult) -> list[str]:
-    """Distances for the terminal: the matrix, the mean, the closest pairs."""
-    names = [name[:8] for name in result.classes]
-    lines = []
-    if len(names) <= _SHOWN:
-        rows = [
-            [name, *(_cell(result, s, t) for t in range(len(names)))]
-            for s, name in enumerate(names)
-        ]
-        lines.append(table(["from \\ to", *names], rows))
-    else:
-        lines.append(f"({len(names)} classes: the whole matrix is in --json and --out)")
-    mean = result.mean
-    if mean.mean is not None:
-        lines.append(
-            f"Mean {result.kind} distance {mean.mean:.3g} (95 % over the pairs: {mean.low:.3g} to "
-            f"{mean.high:.3g}), {mean.count} of {len(result.pairs)} pairs reached, in "
-            f"{result.seconds:.0f} s."
-        )
-    if result.unreachable:
-        lines.append(f"{len(result.unreachable)} pairs out of reach (x).")
-    closest = result.closest(_CLOSEST)
-    if closest:
-        rows = [
-            [
-                f"{result.classes[close.source]} to {result.classes[close.target]}",
-                f"{close.distance:.3g}",
-                f"{close.success:.0%}",
-            ]
-            for close in closest
-        ]
-        lines.append(table(["closest pairs", result.kind, "success"], rows))
-    return lines
-
-
-def _cell(result: DistanceResult, source: int, target: int) -> str:
-    value = result.distances[source][target]
-    if value is not None:
-        return f"{value:.3g}"
-    return "x" if result.censored[source][target] else ""
 
 
 def _pair(words: str, classes: tuple[str, ...]) -> tuple[int, int]:
@@ -221,7 +174,7 @@ def _class(word: str, classes: tuple[str, ...]) -> int:
 
 def _require_free(out: Path) -> None:
     occupied = out.is_file() or (
-        out.is_dir() and any(out.iterdir()) and not (out / _RESULT).is_file()
+        out.is_dir() and any(out.iterdir()) and not (out / RESULT).is_file()
     )
     if occupied:
         raise InvalidInput(
@@ -229,30 +182,3 @@ def _require_free(out: Path) -> None:
             why="writing would replace it",
             remedy="choose another --out",
         )
-
-
-def _write(
-    out: Path, model: str, result: DistanceResult, found: PairAttack, clean: ImageData
-) -> None:
-    """The folder of a measurement, whole or not at all."""
-    from doorward.files import atomic_folder, write_json
-    from doorward.reporting.hardening import close_pairs, heat_map
-
-    with atomic_folder(out) as place:
-        write_json(place / _RESULT, {"model": model, **result.to_dict()})
-        heat_map(result).save(place / "distances.png", format="PNG")
-        picture = close_pairs(result, found, clean)
-        if picture is not None:
-            picture.save(place / "closest.png", format="PNG")
-
-
-def _report(
-    path: Path, model: str, result: DistanceResult, found: PairAttack, clean: ImageData
-) -> None:
-    from doorward.reporting import Report, environment_table
-    from doorward.reporting.hardening import distance_section
-
-    page = Report("Class distances", model)
-    page.add(distance_section(result, found, clean))
-    page.section("Environment", environment_table(result.environment))
-    page.write(path)

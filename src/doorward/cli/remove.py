@@ -27,6 +27,7 @@ def add_to(app: typer.Typer) -> None:
 
 
 def _complete_method(incomplete: str) -> list[str]:
+    import doorward.hardening  # noqa: F401 - it files methods of its own
     from doorward.removal import REMOVALS
 
     return [name for name in REMOVALS if name.startswith(incomplete)]
@@ -67,6 +68,7 @@ def remove(
     Constants are the method's paper's, for thousands of images: with few, a warning tells where
     training was too short or accuracy is gone.
     """
+    import doorward.hardening  # noqa: F401 - it files methods of its own
     from doorward.cli.options import parse_options, require_free
     from doorward.cli.suspects import clean_images, open_suspect, save_repaired
     from doorward.removal import removal, side_effects

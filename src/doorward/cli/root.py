@@ -27,6 +27,7 @@ from doorward.cli import (
     evaluate,
     export,
     gateway,
+    harden,
     honeypot,
     keys,
     poison,
@@ -89,7 +90,7 @@ def _root(
     pass
 
 
-for module in (demo, train, evaluate, bundle, poison, steal, scan, purge, remove, distance, serve):
+for module in (demo, train, evaluate, bundle, poison, steal, scan, purge, remove, distance, harden, serve):
     module.add_to(app)
 app.add_typer(data.group, name="data")
 app.add_typer(export.group, name="export")

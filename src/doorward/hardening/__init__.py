@@ -1,6 +1,13 @@
-"""Hardening: how far apart a model's classes are, and the attacks that measure it.
+"""Hardening: how far apart a model's classes are, and how they are pushed apart.
 
-Distances of all ordered pairs at once, by a fixed attack::
+One call hardens a copy of a model, by any method in `HARDENINGS`, within a budget of accuracy::
+
+    hardened, result = harden(model, clean, "deck", budget_accuracy=1.0, seed=0)
+    result.accuracy_before, result.accuracy_after, result.ended
+    robustness(hardened, test, surrogate=model).signs_of_masking    # [] if none is seen
+
+`Deck` and `Moth` are removal methods, too: ``remove(model, clean, "deck")``. Distances of all
+ordered pairs at once, by a fixed attack::
 
     result = class_distances(model, clean, kind="patch")         # MOTH's distance
     result = class_distances(model, clean, kind="pixel")         # of whole-image changes
@@ -38,6 +45,10 @@ from doorward.hardening.distance import (
 )
 from doorward.hardening.engine import PairAttack, attack_in
 from doorward.hardening.measures import MEASURES, Perceptual
+from doorward.hardening.methods import HARDENINGS, Deck, Hardening, Moth, hardening
+from doorward.hardening.natural import Natural, natural_backdoors, success_on
+from doorward.hardening.robustness import Robustness, robustness
+from doorward.hardening.running import HardeningResult, harden
 from doorward.hardening.settings import Settings
 from doorward.hardening.stepping import Step, Stepper
 from doorward.hardening.transforms import (
@@ -52,17 +63,24 @@ from doorward.hardening.transforms import (
 
 __all__ = [
     "FAMILIES",
+    "HARDENINGS",
     "MEASURES",
     "Aims",
     "Change",
     "Coder",
+    "Deck",
     "DistanceResult",
     "Enlargement",
+    "Hardening",
+    "HardeningResult",
     "Measuring",
+    "Moth",
+    "Natural",
     "PairAttack",
     "Patches",
     "Perceptual",
     "Pervasive",
+    "Robustness",
     "Settings",
     "Space",
     "Step",
@@ -71,7 +89,12 @@ __all__ = [
     "attack_pairs",
     "class_distances",
     "enlargement",
+    "harden",
+    "hardening",
     "measure_distances",
     "measuring",
+    "natural_backdoors",
+    "robustness",
+    "success_on",
     "train_coder",
 ]

@@ -53,7 +53,8 @@ class Stepper:
         change: one row per pair; moved in place.
         pairs: (source, target) per row; a target of None leads anywhere else.
         limits: largest values of measures: the budget.
-        weights: of measures that are to become small, in units of `UNITS`.
+        weights: of measures that are to become small, in units of `UNITS`; one for all rows, or
+            one per row, (R,).
         lr: of Adam, in raw units.
         perceptual: for ``"lpips"``.
     """
@@ -64,11 +65,12 @@ class Stepper:
         pairs: Sequence[tuple[int | None, int | None]],
         *,
         limits: Mapping[Measure, float] | None = None,
-        weights: Mapping[Measure, float] | None = None,
+        weights: Mapping[Measure, float | Tensor] | None = None,
         lr: float = 0.05,
         perceptual: Perceptual | None = None,
     ) -> None:
-        self.change, self.limits, self.weights = change, dict(limits or {}), dict(weights or {})
+        self.change, self.limits = change, dict(limits or {})
+        self.weights: dict[Measure, float | Tensor] = dict(weights or {})
         device = next(change.parameters()).device
         numbers = [ANY if target is None else target for _, target in pairs]
         self.targets = torch.tensor(numbers, dtype=torch.int64, device=device)

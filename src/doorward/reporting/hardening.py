@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from doorward.data import ImageData
     from doorward.hardening import DistanceResult, PairAttack
 
-__all__ = ["close_pairs", "distance_section", "heat_map"]
+__all__ = ["MEANING", "close_pairs", "distance_section", "heat_map"]
 
 MEANING = {
     "patch": "sum of the mask of the smallest patch, over all channels",
@@ -97,11 +97,12 @@ def distance_section(
     return Section(title, tuple(blocks), summary=_summary(result))
 
 
-def heat_map(result: DistanceResult) -> Image.Image:
+def heat_map(result: DistanceResult, *, scale: tuple[float, float] | None = None) -> Image.Image:
     """The matrix as a picture, on white: dark is close, a dash is out of reach.
 
     Args:
         result: of `doorward.hardening.class_distances`.
+        scale: distances at the ends of the colours; None for the smallest and the largest.
     """
     import numpy as np
     from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -115,12 +116,15 @@ def heat_map(result: DistanceResult) -> Image.Image:
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
     axes.set_facecolor("#e4e4e4")
+    low, high = (np.nanmin(cells), np.nanmax(cells)) if np.isfinite(cells).any() else (0, 1)
+    low, high = scale or (low, high)
     if np.isfinite(cells).any():
-        shown = axes.imshow(cells, cmap="viridis", interpolation="nearest")
+        shown = axes.imshow(
+            cells, cmap="viridis", interpolation="nearest", vmin=low, vmax=max(high, low + 1e-9)
+        )
         figure.colorbar(shown, ax=axes, label=result.kind, shrink=0.8)
     else:
         axes.imshow(np.zeros_like(cells), cmap="Greys", vmin=0, vmax=10, interpolation="nearest")
-    low, high = (np.nanmin(cells), np.nanmax(cells)) if np.isfinite(cells).any() else (0, 1)
     for s, t in result.pairs if count <= _MOST_CLASSES else result.unreachable:
         value = result.distances[s][t]
         light = value is not None and (value - low) <= 0.6 * (high - low)

@@ -13,6 +13,7 @@ from typing import Any
 
 from torch import nn
 
+import doorward.hardening  # noqa: F401 - it files the methods moth and deck
 from doorward.benchmarks.study import Cell
 from doorward.data import ImageData
 from doorward.randomness import derive_seed
@@ -37,6 +38,8 @@ METHODS = (
     "bti-dbf",
     "sau",
     "nc-unlearning",
+    "moth",
+    "deck",
     *PURGES,
 )
 """All rows of the board."""
@@ -157,4 +160,17 @@ def _cut(epochs: float, iterations: int, rounds: int) -> dict[str, dict[str, Any
         },
         "sau": {"epochs": max(1.0, epochs / 4)},
         "nc-unlearning": {"epochs": epochs, "search_epochs": max(2, whole)},
+        "moth": _hardened(iterations),
+        "deck": _hardened(iterations),
+    }
+
+
+def _hardened(iterations: int) -> dict[str, Any]:
+    """Hardening in about as many passes of images: most of them are in the searches."""
+    search = max(4, iterations // 10)
+    return {
+        "steps": max(6, iterations * 3 // 4),
+        "first_steps": search,
+        "next_steps": max(2, search // 4),
+        "warm_steps": search,
     }
