@@ -90,7 +90,20 @@ def _root(
     pass
 
 
-for module in (demo, train, evaluate, bundle, poison, steal, scan, purge, remove, distance, harden, serve):
+for module in (
+    demo,
+    train,
+    evaluate,
+    bundle,
+    poison,
+    steal,
+    scan,
+    purge,
+    remove,
+    distance,
+    harden,
+    serve,
+):
     module.add_to(app)
 app.add_typer(data.group, name="data")
 app.add_typer(export.group, name="export")
