@@ -50,7 +50,7 @@ def test_the_commands_of_the_design_exist():
         "trade accept", "trade deposit", "trade dispute", "trade evaluate",
         "trade evaluate-report", "trade list", "trade lock", "trade offers", "trade opened",
         "trade pay", "trade receiver", "trade register", "trade reveal", "trade seal",
-        "trade status", "trade trial", "trade unlock", "trade withdraw",
+        "trade status", "trade trace", "trade trial", "trade unlock", "trade withdraw",
     }  # fmt: skip
 
 

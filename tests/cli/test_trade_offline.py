@@ -85,6 +85,24 @@ def test_a_buyer_unlocks_the_trial_and_evaluates_it(sale, doorward, tmp_path):
     assert strict["right"]["trials"] == 200
 
 
+def test_a_leak_names_its_buyer(sale, doorward, tmp_path):
+    doorward(*unlock(sale, tmp_path / "m.model"))
+    words = [
+        "--trial", sale / "t.trial", "--secret", sale / "t.trial.lock", "--buyer",
+        sale / "bob.receiver.json", "--buyer", sale / "eve.pub.json", "--identity",
+    ]  # fmt: skip
+    bob = Identity.open(sale / "bob.key", PHRASE).public.fingerprint
+    for leak in ("m.model", "m.model.opened"):  # the folded copy, and the key itself
+        found = doorward("trade", "trace", tmp_path / leak, *words, sale / "ada.key")["matches"]
+        assert [match["buyer"] for match in found if match["accused"]] == [bob]
+        assert found[1]["p_value"] > 0.001
+    said = doorward("trade", "trace", tmp_path / "m.model", *words, sale / "ada.key", parse=False)
+    assert "made for Bob" in said.stdout
+    # Another seller's marks, or a copy that was never unlocked, name nobody.
+    doorward("trade", "trace", tmp_path / "m.model", *words, sale / "eve.key", code=1)
+    doorward("trade", "trace", sale / "t.trial", *words, sale / "ada.key", code=1)
+
+
 def test_secrets_are_private_and_the_trial_says_what_it_is(sale):
     for secret in ("sealed.key.preimage", "sealed.key.opened", "t.trial.lock/masks.bank"):
         assert (sale / secret).stat().st_mode & 0o077 == 0

@@ -30,7 +30,7 @@ def commands(title: str) -> list[str]:
 
 def test_the_sections_have_commands():
     assert len(commands("A deal, command by command")) > 15
-    assert len(commands("Without a desk")) == 3
+    assert len(commands("Without a desk")) == 4
 
 
 @pytest.mark.slow

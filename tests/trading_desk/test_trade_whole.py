@@ -68,6 +68,9 @@ def bought(town):
     goods = ["digits.trial", "sealed.key", "sealed.key.opened", "--buyer", "bob.pub.json"]
     listed = town.run("trade", "list", *goods, *TERMS, who="ada")
     assert set(listed["listing"]["commitments"]) == {"masks", "trigger", "target"}
+    card = listed["listing"]["card"]
+    assert (card["architecture"], card["input_shape"]) == ("resnet8", [1, 16, 16])
+    assert card["licence"].startswith("To be tried")
     deal = listed["id"]
     town.run("trade", "deposit", deal, "--consent", who="bob")
     town.run("trade", "trial", deal, "--out", "got.zip", who="bob")

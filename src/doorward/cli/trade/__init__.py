@@ -28,6 +28,7 @@ from doorward.cli.trade import (
     locking,
     sealing,
     selling,
+    tracing,
     unlocking,
 )
 from doorward.cli.trade.group import group
@@ -40,5 +41,6 @@ __all__ = [
     "locking",
     "sealing",
     "selling",
+    "tracing",
     "unlocking",
 ]

@@ -29,6 +29,8 @@ from doorward.cli.trade.options import (
 )
 
 if TYPE_CHECKING:
+    from pydantic import JsonValue
+
     from doorward.bundles import PublicIdentity
 
 __all__ = ["list_model", "register"]
@@ -104,7 +106,12 @@ def list_model(
         ),
     ] = None,
     card: Annotated[
-        Path | None, typer.Option(help="The model card: a JSON object.", exists=True)
+        Path | None,
+        typer.Option(
+            help="The model card: a JSON object. Default: what the trial's bundle says of itself.",
+            exists=True,
+            show_default=False,
+        ),
     ] = None,
     preimage: Annotated[
         Path | None,
@@ -169,7 +176,7 @@ def list_model(
                     seller=who.public.fingerprint,
                     buyer=PublicIdentity.load(buyer).fingerprint if buyer else None,
                     title=title,
-                    card=read_object(card) if card else {},
+                    card=read_object(card) if card else _own_card(trial),
                     claim=Claim(data=data, accuracy=accuracy, unlocked_accuracy=unlocked_accuracy),
                     terms=Terms.from_dict(plan),
                     trial=sha256_file(bundle),
@@ -217,6 +224,17 @@ def _preimage(place: Path) -> Path:
     if not place.exists():
         write_bytes(place, secrets.token_bytes(32), private=True)
     return place
+
+
+def _own_card(trial: Path) -> dict[str, JsonValue]:
+    """What a bundle says of itself, as far as a buyer can use it; nothing of another trial."""
+    from doorward.bundles import read_card
+
+    if not (trial / "model.json").is_file():
+        return {}
+    said = read_card(trial).to_dict()
+    shown = ("architecture", "classes", "input_shape", "licence", "metrics", "weights_bytes")
+    return {name: said[name] for name in shown if said[name]}
 
 
 def _commitments(file: Path | None, key: Path, seller: PublicIdentity) -> dict[str, str]:
