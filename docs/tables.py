@@ -26,6 +26,7 @@ from doorward.data import DATASETS
 from doorward.extraction import EXTRACTIONS
 from doorward.files import read_json
 from doorward.hardening import HARDENINGS
+from doorward.honeypot.defences import DEFENCES
 from doorward.models import ARCHITECTURES
 from doorward.poisoning import ATTACKS
 from doorward.removal import REMOVALS
@@ -111,6 +112,17 @@ def hardenings() -> str:
         for name in HARDENINGS
     ]
     return _table(["method", "what it does", "paper"], rows)
+
+
+
+def defences() -> str:
+    """The defences of answers."""
+    rows = []
+    for name in DEFENCES:
+        facts = DEFENCES.facts(name)
+        gateway = "yes" if facts["gateway"] else "no"
+        rows.append([f"`{name}`", DEFENCES.summary(name), gateway, facts["paper"]])
+    return _table(["defence", "what it does", "policy of the gateway", "paper"], rows)
 
 
 def scanners() -> str:
@@ -315,6 +327,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "attacks": attacks,
     "planted": planted,
     "scanners": scanners,
+    "defences": defences,
     "hardenings": hardenings,
     "removals": removals,
     "extractions": extractions,

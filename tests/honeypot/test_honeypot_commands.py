@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 from doorward.bundles import Identity, open_black_box, open_model, save_model
 from doorward.cli import app
 from doorward.data import load
-from doorward.honeypot import LeanKey, LeanResult, Transcript
+from doorward.honeypot import HeadResult, LeanKey, LeanResult, Transcript
 from doorward.models import create
 
 PHRASE = "correct horse"
@@ -143,3 +143,29 @@ def test_bad_calls_are_explained(place, doorward, tmp_path):
         place / "lean.key", "--public", place / "ada.pub.json", "--data", "digits", code=1,
     )  # fmt: skip
     assert "signature" in told["reason"]
+
+
+@pytest.mark.parametrize("suffix", ["model", "onnx"])
+def test_a_head_is_fitted_and_served_as_the_same_graph(suffix, place, doorward, tmp_path):
+    out, found = tmp_path / f"head.{suffix}", tmp_path / "head.json"
+    told = doorward(
+        "honeypot", "fit", place / "lean.key", place / "mine.model", "--data", "digits",
+        "--method", "look-ahead", "--target", 7, "--ece-change", 5, "--pool", "digits",
+        "--option", 'shadows=[{"options": {"width": 4}}]', "--option", "epochs=0.1",
+        "--option", "rounds=1", "--option", "more_epochs=0.1", "--option", "patch_updates=1",
+        "--out", out, "--result", found,
+    )  # fmt: skip
+    assert told["target"] == 7
+    assert told["excess"] == []
+    assert HeadResult.from_dict(json.loads(found.read_text())).backdoor().trigger.size == (3, 3)
+    assert found.stat().st_mode & 0o077 == 0
+    images = load("digits", split="test", size=16).sample(20, seed=0).pixels()
+    plain, served = (open_black_box(path) for path in (place / "mine.model", out))
+    assert float((plain.probabilities(images) - served.probabilities(images)).abs().max()) > 1e-4
+
+
+def test_options_of_a_head_are_refused_for_a_lean(place, doorward, tmp_path):
+    assert "honeypot head" in doorward(
+        "honeypot", "fit", place / "lean.key", place / "mine.model", "--data", "digits",
+        "--head", "head", "--out", tmp_path / "l.model", "--result", tmp_path / "l.json", code=2,
+    )  # fmt: skip

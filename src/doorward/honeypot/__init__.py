@@ -26,6 +26,7 @@ exact test finds by labels alone (`doorward.honeypot.proof`):
 (True, 16)
 """
 
+from doorward.honeypot.head import HeadResult, fit_head
 from doorward.honeypot.lean import (
     AMPLITUDES,
     Lean,
@@ -49,6 +50,7 @@ from doorward.honeypot.proof import (
 
 __all__ = [
     "AMPLITUDES",
+    "HeadResult",
     "Lean",
     "LeanBudget",
     "LeanClaim",
@@ -59,6 +61,7 @@ __all__ = [
     "Verdict",
     "check_transcript",
     "examine",
+    "fit_head",
     "fit_lean",
     "make_claim",
     "make_menu",

@@ -12,7 +12,7 @@
 
 from __future__ import annotations
 
-from doorward.cli.honeypot import claiming, fitting, verifying
+from doorward.cli.honeypot import claiming, drawing, fitting, verifying
 from doorward.cli.honeypot.group import group
 
-__all__ = ["claiming", "fitting", "group", "verifying"]
+__all__ = ["claiming", "drawing", "fitting", "group", "verifying"]

@@ -1,19 +1,27 @@
-"""``doorward honeypot keygen|fit``: draw a key, and let a model's answers lean by it."""
+"""``doorward honeypot fit``: give a model answers that a copy learns a secret from."""
 
 from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from doorward.cli.common import Data, Device, Json, Root, Seed, answer
 from doorward.cli.honeypot.group import KeyFile, group
 from doorward.cli.keys import PassphraseFile, passphrase
-from doorward.cli.options import TrustFactory, require_free
+from doorward.cli.options import Options, TrustFactory, parse_options, require_free
+from doorward.files import write_json
 
-__all__ = ["fit", "keygen"]
+if TYPE_CHECKING:
+    from torch import nn
+
+    from doorward.data import ImageData
+    from doorward.honeypot import LeanBudget, LeanKey
+    from doorward.honeypot.lean import Cost
+
+__all__ = ["fit"]
 
 
 class Modes(StrEnum):
@@ -25,38 +33,12 @@ class Modes(StrEnum):
     PLAIN = "plain"
 
 
-@group.command(epilog="Example: doorward honeypot keygen lean.key --owner ada.pub.json")
-def keygen(
-    path: Annotated[Path, typer.Argument(help="The sealed key to write.")],
-    bits: Annotated[
-        int,
-        typer.Option(
-            help="Secret waves: more make the proof stronger, each of them fainter.", min=1, max=16
-        ),
-    ] = 3,
-    owner: Annotated[
-        Path | None,
-        typer.Option(help="Your public identity: only you can then claim with this key."),
-    ] = None,
-    passphrase_file: PassphraseFile = None,
-    as_json: Json = False,
-) -> None:
-    """Draw a key for a lean from the system's random numbers and seal it."""
-    from doorward.bundles import PublicIdentity
-    from doorward.honeypot import LeanKey
+class Methods(StrEnum):
+    """Ways to a honeypot."""
 
-    public = None if owner is None else PublicIdentity.load(owner)
-    key = LeanKey.new(bits, public)
-    key.seal(path, passphrase(passphrase_file, what=str(path), repeat=True))
-    answer(
-        {"key": str(path), "commitment": key.commitment(), **key.parameters.to_dict()},
-        as_json=as_json,
-        lines=[
-            f"{path}  {bits} secret waves, sealed",
-            f"commitment  {key.commitment()}",
-            "Next: doorward honeypot fit, then doorward honeypot claim, then serve.",
-        ],
-    )
+    LEAN = "lean"
+    LOOK_AHEAD = "look-ahead"
+    FAITHFUL = "faithful"
 
 
 @group.command(
@@ -75,10 +57,36 @@ def fit(
     result: Annotated[
         Path, typer.Option(help="What was chosen and measured, for the claim. Keep it to yourself.")
     ],
+    method: Annotated[
+        Methods,
+        typer.Option(
+            help="lean (the default: nothing is trained, and the strongest we measured), or a "
+            "honeypot head with a patch: look-ahead (ours), faithful (the paper's loop)."
+        ),
+    ] = Methods.LEAN,
     mode: Annotated[
         Modes,
-        typer.Option(help="What may change: kept (no label), calibrated (nor confidence), ..."),
+        typer.Option(
+            help="What a lean may change: kept (no label), calibrated (nor confidence), ..."
+        ),
     ] = Modes.KEPT,
+    target: Annotated[
+        int | None,
+        typer.Option(
+            help="Of a head: the class of its patch. Default: drawn by the key.",
+            min=0,
+            show_default=False,
+        ),
+    ] = None,
+    head: Annotated[
+        str | None,
+        typer.Option(
+            help="Name of the model's last linear layer, which a head takes the place of. "
+            "Default: found.",
+            show_default=False,
+        ),
+    ] = None,
+    option: Options = None,
     agreement: Annotated[
         float, typer.Option(help="Least share of labels that stay.", min=0, max=1)
     ] = 0.995,
@@ -94,7 +102,8 @@ def fit(
     pool: Annotated[
         str | None,
         typer.Option(
-            help="What a thief may ask about: procedural, a data set, a folder. Default: --data.",
+            help="What a thief may ask about: procedural, a data set, a folder. Default: --data, "
+            "its test images for a lean, its training images for a head.",
             show_default=False,
         ),
     ] = None,
@@ -105,22 +114,28 @@ def fit(
     passphrase_file: PassphraseFile = None,
     as_json: Json = False,
 ) -> None:
-    """Choose the smallest lean that suffices within your bounds, and write the model with it.
+    """Give a model answers that a thief's copy learns a secret from, within your bounds.
 
-    Nothing is trained, and the bounds hold on the data set's test images. Serve what is written
-    in place of your model; it holds your secret, as the key does.
+    A lean trains nothing: the smallest that suffices is chosen. A head is trained against simulated
+    thieves. The bounds hold on the data set's test images, but for --method faithful, which heeds
+    none. Serve what is written in place of your model; it and --result hold your secret, as the
+    key does.
     """
     from doorward.bundles import open_model
     from doorward.cli.options import import_from_here
     from doorward.data import load
+    from doorward.errors import InvalidInput
     from doorward.extraction import open_pool
-    from doorward.files import write_json
-    from doorward.honeypot import LeanBudget, LeanKey, fit_lean, save_lean
-    from doorward.models import export_onnx
+    from doorward.honeypot import LeanBudget, LeanKey
     from doorward.training.distributed import resolve_device
 
-    graph = out.suffix.lower() == ".onnx"
-    if not graph:
+    if method is Methods.LEAN and (target is not None or head is not None or option):
+        raise InvalidInput(
+            "--target, --head and --option are of a honeypot head",
+            why="a lean draws its classes from the key and needs no layer",
+            remedy="leave them out, or choose --method look-ahead",
+        )
+    if out.suffix.lower() != ".onnx":
         require_free(out)
     import_from_here()
     opened = LeanKey.open(key, passphrase(passphrase_file, what=str(key)))
@@ -135,27 +150,91 @@ def fit(
         ece_change=ece_change / 100,
         target_share=min(target_share / 100, 1.0),
     )
-    lean, found = fit_lean(
-        net, clean, opened, budget=budget, mode=mode.value, pool=asked, seed=seed
-    )
-    if graph:
+    if method is Methods.LEAN:
+        found, lines = _lean(net, clean, opened, asked, budget, mode, seed, out)
+    else:
+        if asked is None:
+            asked = load(data, root=root, size=size, channels=channels)
+        drawn = opened.number("head target", clean.num_classes)
+        found, lines = _head(
+            net,
+            clean,
+            asked,
+            out,
+            method=method.value,
+            budget=budget,
+            target=drawn if target is None else target,
+            head=head,
+            device=device,
+            seed=seed,
+            **parse_options(option),
+        )
+    write_json(result, found, private=True)
+    answer({"model": str(out), "result": str(result), **found}, as_json=as_json, lines=lines)
+
+
+def _lean(
+    net: nn.Module,
+    clean: ImageData,
+    key: LeanKey,
+    pool: ImageData | None,
+    budget: LeanBudget,
+    mode: Modes,
+    seed: int,
+    out: Path,
+) -> tuple[dict[str, Any], list[str]]:
+    """Fit a lean, write the model, and say what it costs."""
+    from doorward.honeypot import fit_lean, save_lean
+    from doorward.models import export_onnx
+
+    lean, found = fit_lean(net, clean, key, budget=budget, mode=mode.value, pool=pool, seed=seed)
+    if out.suffix.lower() == ".onnx":
         export_onnx(lean, out)
     else:
         save_lean(lean, out, metrics={"agreement": found.cost.agreement})
-    write_json(result, found.to_dict(), private=True)
-    cost = found.cost
-    rise = "-" if cost.ece_change is None else f"{100 * cost.ece_change:+.2f}"
     lines = [
         f"Strength {found.strength:g}, depth {found.depth}, of {found.bits} waves; "
         f"{len(found.menu)} pairs to draw from",
-        f"Labels kept {cost.agreement:.2%}; accuracy {-100 * cost.accuracy_drop:+.2f} points, "
-        f"calibration error {rise} points, largest rise of a class "
-        f"{100 * cost.target_share:+.2f} points, on {found.images} images",
+        _told(found.cost, found.images),
         f"Signal to a thief {found.signal:.3f}, {found.sufficient:g} is sufficient",
         f"Model: {out}",
     ]
     if not found.reached:
         lines.append("WARNING: no lean within your bounds says as much as is sufficient.")
-    answer(
-        {"model": str(out), "result": str(result), **found.to_dict()}, as_json=as_json, lines=lines
+    return found.to_dict(), lines
+
+
+def _head(
+    net: nn.Module, clean: ImageData, pool: ImageData, out: Path, **options: Any
+) -> tuple[dict[str, Any], list[str]]:
+    """Fit a head, write the model, and say what it costs."""
+    from doorward.bundles import save_model
+    from doorward.honeypot import fit_head
+    from doorward.models import export_onnx
+
+    served, found = fit_head(net, clean, pool, **options)
+    if out.suffix.lower() == ".onnx":
+        export_onnx(served, out, clean.image_shape)
+    else:
+        save_model(served, out, metrics={"agreement": found.cost.agreement})
+    learners, plain = (
+        "-" if share is None else f"{share:.1%}"
+        for share in (found.learner_success, found.plain_success)
+    )
+    lines = [
+        _told(found.cost, found.images),
+        f"The patch leads {learners} of the images to class {found.target} on simulated thieves, "
+        f"{plain} on those of the undefended model ({found.seconds:.0f} s)",
+        f"Model: {out}",
+        *(f"WARNING: {excess}" for excess in found.excess),
+    ]
+    return found.to_dict(), lines
+
+
+def _told(cost: Cost, images: int) -> str:
+    rise = "-" if cost.ece_change is None else f"{100 * cost.ece_change:+.2f}"
+    return (
+        f"Labels kept {cost.agreement:.2%}; accuracy {-100 * cost.accuracy_drop:+.2f} points, "
+        f"calibration error {rise} points, largest rise of a class "
+        f"{100 * cost.target_share:+.2f} points, on {images} images"
     )

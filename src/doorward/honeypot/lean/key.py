@@ -106,6 +106,14 @@ class LeanKey:
         """How many waves it draws."""
         return self.parameters.bits
 
+    def number(self, name: str, bound: int) -> int:
+        """What this key draws for another purpose, uniformly in ``[0, bound)``.
+
+        >>> 0 <= LeanKey.new().number("honeypot head target", 10) < 10
+        True
+        """
+        return self._master.derive("number " + name).integer(b"", bound)
+
     def choose(self, menu: Menu) -> tuple[Bit, ...]:
         """What this key draws from a menu: `bits` pairs with different waves, uniformly.
 
