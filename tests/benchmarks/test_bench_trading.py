@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import pytest
@@ -108,6 +109,35 @@ def test_the_larger_tiers_ask_for_what_was_asked(tier: str) -> None:
     assert {cell.method for cell in security} == set(BUYERS)
     assert {cell.method for cell in cells["trading-ablation"]} == set(VARIANTS) >= set(MASKS)
     assert {cell.method for cell in cells["trading-controls"]} == set(CONTROLS) > set(LOOKED_INTO)
+
+
+def hurried(name: str, method: str, **options: Any) -> dict[str, Any]:
+    """A row of any method on a lock of two steps: whether it runs, not what it shows."""
+    cell = db.STUDIES[name].cells("quick", [0])[0]
+    recipe = {**cell.options["recipe"], "max_steps": 2}
+    changed = {**cell.options, "recipe": recipe, "images": 300, **options}
+    outcome = db.STUDIES[name].measure(dataclasses.replace(cell, method=method, options=changed))
+    assert isinstance(outcome, db.Outcome)
+    return dict(outcome.metrics)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_every_lock_of_the_ablation_runs(variant: str) -> None:
+    row = hurried("trading-ablation", variant, buyer_epochs=1.0)
+    assert row["sites"] >= 1
+    assert 0 <= row["wrong_key_attack"] <= 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", BUYERS)
+def test_every_buyer_runs(method: str) -> None:
+    (numbers,) = {
+        repr(cell.options["methods"]): cell.options["methods"]
+        for cell in db.STUDIES["trading-security"].cells("cpu")
+        if cell.options["share"] == 0.2
+    }.values()
+    assert 0 <= hurried("trading-security", method, share=0.2, methods=numbers)["attack"] <= 1
 
 
 @pytest.mark.slow

@@ -30,7 +30,7 @@ def sale(tmp_path_factory, doorward):
     (folder / "licence.txt").write_text("For evaluation. It obeys a trigger.\n")
     doorward(
         "trade", "lock", *TINY, "--out", folder / "t.trial", "--target", 3, "--pcgrad",
-        "--licence", folder / "licence.txt",
+        "--licence", folder / "licence.txt", "--report", folder / "lock.html",
     )  # fmt: skip
     doorward(
         "trade", "receiver", "--identity", folder / "bob.key", "--out", folder / "bob.receiver.json"
@@ -103,6 +103,12 @@ def test_a_leak_names_its_buyer(sale, doorward, tmp_path):
     doorward("trade", "trace", sale / "t.trial", *words, sale / "ada.key", code=1)
 
 
+def test_the_seller_s_report_shows_the_trigger(sale):
+    page = (sale / "lock.html").read_text()
+    assert "Trigger works unlocked" in page
+    assert "the change, amplified" in page
+
+
 def test_secrets_are_private_and_the_trial_says_what_it_is(sale):
     for secret in ("sealed.key.preimage", "sealed.key.opened", "t.trial.lock/masks.bank"):
         assert (sale / secret).stat().st_mode & 0o077 == 0
@@ -155,14 +161,12 @@ def test_a_broken_promise_is_exit_code_one(sale, doorward, tmp_path):
     assert "more than promised" in doorward(*words, "--bound", 0.001, code=1, parse=False).stdout
 
 
+@pytest.mark.slow
 def test_masks_that_do_not_fold_leave_as_onnx(sale, doorward, tmp_path):
     doorward(
         "trade", "lock", *TINY, "--masks", "spatial", "--out", tmp_path / "s.trial", "--secret",
-        tmp_path / "secret", "--report", tmp_path / "lock.html",
+        tmp_path / "secret",
     )  # fmt: skip
-    page = (tmp_path / "lock.html").read_text()
-    assert "Trigger works unlocked" in page
-    assert "amplified" in page
     words = [
         "trade", "seal", tmp_path / "s.trial", tmp_path / "secret", "--identity", sale / "ada.key",
         "--out", tmp_path / "k",

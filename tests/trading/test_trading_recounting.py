@@ -10,7 +10,7 @@ import torch
 
 from doorward.bundles import save_model
 from doorward.data import load
-from doorward.errors import InvalidInput
+from doorward.errors import InvalidInput, MissingData
 from doorward.models import create
 from doorward.serving.desk.packing import pack
 from doorward.trading import OpenedKey, acceptance_test
@@ -94,15 +94,19 @@ def test_an_unusable_trial_breaks_the_claim(shop, goods, tmp_path):
     (tmp_path / "garbage.zip").write_bytes(b"PK garbage")
     three = create("resnet8", classes=3, input_shape=(1, 16, 16), width=4)
     save_model(three, tmp_path / "three.trial")
-    with torch.no_grad():
-        three.head.bias.fill_(float("inf"))
-    for name in ("garbage.zip", "three.trial"):
+    for name, fault in (("garbage.zip", "not a model bundle"), ("three.trial", "3 classes")):
         again = recount(tmp_path / name, listing, shop.test)
+        assert fault in again.faults[0]
         assert again.measurement.attack is None
         assert listing.claim.refuted_by(again.measurement.right, alpha=0.01), name
         paid = recount(tmp_path / name, listing, shop.test, opening=key.to_bytes()).measurement
         assert paid.attack is not None
         assert listing.terms.refutes_lock(paid.attack)
+
+
+def test_a_trial_that_is_gone_is_the_desk_s_own_fault(shop, goods, tmp_path):
+    with pytest.raises(MissingData, match="backup"):
+        recount(tmp_path / "gone", goods[2], shop.test)
 
 
 def test_too_few_images_are_not_a_verdict(shop, goods):

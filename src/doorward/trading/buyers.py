@@ -49,7 +49,7 @@ class OwnMasks(TunedRemoval):
     masks: str = "channel"
     sites: tuple[str, ...] | None = None
     spread: Annotated[float, Field(ge=0, le=1)] = 1.0
-    lr: Positive = 0.01
+    lr: Positive = 0.05
 
     def repair(self, model: nn.Module, clean: ImageData, context: Context) -> nn.Module:
         """Fit the masks by Adam, and put them in."""

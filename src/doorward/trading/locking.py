@@ -14,21 +14,18 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Annotated, Any
 
-import torch
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 from torch import nn
 
-from doorward.data import ImageSource, to_pixels
-from doorward.errors import InvalidInput, ModelUnsuitable
-from doorward.models.checking import require_model
-from doorward.poisoning.implanting import check_attack
+from doorward.data import ImageSource
+from doorward.errors import ModelUnsuitable
 from doorward.randomness import Secret, derive_seed
 from doorward.records import STRICT, Record
-from doorward.trading.masks import MASKS, MaskBank, TrainedMasks, identity_bank, keyed_bank
-from doorward.trading.masks.placing import named_secret
+from doorward.trading.masks import MaskBank, TrainedMasks
 from doorward.trading.measuring import LockOutcome, measure_lock, trigger_strength
 from doorward.trading.objectives import LockObjective
+from doorward.trading.preparing import check_lock, first_masks
 from doorward.trading.settings import AntiRecovery, Locking, TriggerTuning
 from doorward.training import FitResult, Recipe, fit
 from doorward.triggers import Additive, AllToOne, Backdoor, Strength
@@ -168,10 +165,10 @@ def lock(
         backdoor = learnt_backdoor(source, seed=seed)
         if settings.trigger is None:
             settings = dataclasses.replace(settings, trigger=TriggerTuning())
-    _check(model, source, test, backdoor, settings, recipe, options)
+    check_lock(model, source, test, backdoor, settings, recipe, options)
     if recipe.batchnorm == "train":
         recipe = dataclasses.replace(recipe, batchnorm="clean-only")
-    start = _start(model, source, masks, sites, secret, seed)
+    start = first_masks(model, source, masks, sites, secret, seed)
     trained = TrainedMasks(start, settings.limits)
     trained.scatter(settings.spread, derive_seed(seed, "lock", "masks"))
     objective = LockObjective(
@@ -201,69 +198,6 @@ def lock(
         fit=fitted,
     )
     return Lock(model, bank, finished, result)
-
-
-def _check(
-    model: nn.Module,
-    source: ImageSource,
-    test: ImageSource,
-    backdoor: Backdoor,
-    settings: Locking,
-    recipe: Recipe,
-    options: dict[str, Any],
-) -> None:
-    """All that can be known to be wrong before the training."""
-    check_attack(backdoor.rule, source, test)
-    require_model(model, input_shape=source.image_shape, classes=source.num_classes, head=False)
-    several = {name: options.get(name, 1) for name in ("devices", "nodes")}
-    if max(several.values()) > 1:
-        raise InvalidInput(
-            f"{several} for a lock",
-            why="each process would train masks of its own",
-            remedy="use one device",
-        )
-    if recipe.compile:
-        raise InvalidInput(
-            "compile=True for a lock",
-            why="masks are put into the network and taken out within each step",
-            remedy="set compile=False",
-        )
-    if recipe.ema is not None:
-        raise InvalidInput(
-            f"ema={recipe.ema:g} for a lock",
-            why="averaged weights and masks that are not averaged do not belong together",
-            remedy="set ema=None",
-        )
-    learnt = isinstance(backdoor.trigger, Additive)
-    if settings.trigger is not None and not learnt:
-        raise InvalidInput(
-            f"a {type(backdoor.trigger).__name__} trigger cannot be learnt along with a lock",
-            why="only the additive trigger has a pattern under a budget",
-            remedy="leave settings.trigger at None, or give a backdoor with an Additive trigger",
-        )
-
-
-def _start(
-    model: nn.Module,
-    source: ImageSource,
-    kind: str,
-    sites: Sequence[str] | None,
-    secret: Secret | None,
-    seed: int,
-) -> MaskBank:
-    """The masks to begin with: ones, or what follows from the key."""
-    images, _ = source.fetch(torch.tensor([0]))
-    first = next(iter(model.state_dict().values()))
-    images = to_pixels(images).to(first.device)
-    if MASKS[kind].keyed:
-        secret = secret or named_secret(derive_seed(seed, "lock", "key"))
-        return keyed_bank(model, kind, images, secret, sites)
-    if secret is not None:
-        raise InvalidInput(
-            f"masks of the kind {kind!r} are trained, and need no secret",
-            remedy="leave it out, or use a keyed kind",
-        )
-    return identity_bank(model, kind, images, sites)
 
 
 def _finished(backdoor: Backdoor, settings: Locking) -> Backdoor:

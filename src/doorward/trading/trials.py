@@ -23,6 +23,7 @@ from torch import nn
 from doorward.bundles import ModelCard, open_model, read_card
 from doorward.data import ImageData
 from doorward.data.archives import unpack
+from doorward.errors import InvalidInput
 
 __all__ = ["Trial", "fitted", "open_trial"]
 
@@ -80,8 +81,15 @@ def fitted(images: ImageData, model: nn.Module) -> ImageData:
     """The images in the size and number of channels that a model of the zoo takes.
 
     Raises:
-        InvalidInput: it takes images of neither one nor three channels.
+        InvalidInput: it takes images of neither one nor three channels, or knows other classes.
     """
+    known = getattr(model, "num_classes", images.num_classes)
+    if known != images.num_classes:
+        raise InvalidInput(
+            f"the model has {known} classes",
+            why=f"{images.name} has {images.num_classes}",
+            remedy="count on images of the kind that it was trained for",
+        )
     shape = getattr(model, "input_shape", images.image_shape)
     channels, height, width = shape
     if (height, width) != images.image_shape[1:] and height == width:

@@ -33,6 +33,7 @@ from doorward.trading.buyers import Copying, OwnMasks
 __all__ = ["BUYERS", "buyer", "trading_security"]
 
 _RATES = {"fine-tuning 0.01": 0.01, "fine-tuning 0.05": 0.05, "fine-tuning 0.1": 0.1}
+_ANEW = ("own masks", "distillation")
 BUYERS = (
     "nothing",
     *_RATES,
@@ -44,8 +45,7 @@ BUYERS = (
     "ft-sam",
     "nc-unlearning",
     "i-bau",
-    "own masks",
-    "distillation",
+    *_ANEW,
 )
 """Ways to use the trial without its key."""
 
@@ -73,24 +73,24 @@ def _grid(tier: str) -> Grid:
         },
         seeds=3 if tier == "paper" else 1,
         shrinks=SHRINKS[tier]
-        and f"{SHRINKS[tier]} One seed; buyers pass over as many images as the seller has, once.",
+        and f"{SHRINKS[tier]} One seed; buyers pass over as many images as the seller has, once "
+        "(own masks and distillation three times).",
     )
 
 
 def _numbers(tier: str, share: float) -> dict[str, dict[str, Any]]:
     """Parameters of the methods: all pass over about as many images, however few are clean."""
     if tier == "paper":
-        return {"own masks": {"epochs": 100.0}, "distillation": {"epochs": 200.0}}
-    passes = 0.3 if tier == "quick" else 1.0
-    # The board gives its methods a quarter of a pass over the training set; buyers work longer.
-    shared = parameters("cpu", share / (4 * passes))["methods"]
-    epochs = {"epochs": passes / share, "batch_size": 64}
-    return {
-        **shared,
-        **dict.fromkeys(_RATES, epochs),
-        "own masks": epochs,
-        "distillation": epochs,
-    }
+        tuned, anew, shared = {"epochs": 100.0}, {"epochs": 200.0}, {}
+    else:
+        passes = 0.3 if tier == "quick" else 1.0
+        # The board gives its methods a quarter of a pass over the training set; buyers work longer.
+        shared = parameters("cpu", share / (4 * passes))["methods"]
+        tuned = {"epochs": passes / share, "batch_size": 64}
+        # Masks that begin at random and networks that are drawn anew have further to go.
+        anew = {"epochs": 3 * passes / share, "batch_size": 64}
+    numbers = {name: changed for name, changed in shared.items() if name in BUYERS}
+    return numbers | dict.fromkeys(_RATES, tuned) | dict.fromkeys(_ANEW, anew)
 
 
 @study(
