@@ -134,7 +134,7 @@ def attacks_of(kinds: list[str] | None, options: dict[str, Any]) -> list[Measuri
 def distances_of(
     model: nn.Module, held: ImageData, attack: Measuring, shared: dict[str, Any]
 ) -> tuple[DistanceResult, PairAttack]:
-    """All distances by one attack; `shared` are seed, device, labels and progress."""
+    """All distances by one attack; `shared` are seed, device and progress."""
     from doorward.hardening import measure_distances
 
     return measure_distances(model, held, attack=attack, kind=attack.kind, **shared)
@@ -151,8 +151,5 @@ def compared(
     from doorward.hardening import Measuring, enlargement, success_on
 
     after, _ = distances_of(hardened, held, Measuring.from_dict(before.measuring), shared)
-    survive = success_on(
-        hardened, found, held, seed=shared["seed"], device=shared["device"],
-        labels=shared["labels"],
-    )  # fmt: skip
+    survive = success_on(hardened, found, held, seed=shared["seed"], device=shared["device"])
     return Compared(before, found, after, enlargement(before, after), survive.tolist())

@@ -111,6 +111,7 @@ def harden(
     from doorward.hardening import harden as apply
     from doorward.hardening import hardening
     from doorward.randomness import derive_seed
+    from doorward.training.context import usable_images
 
     require_free(out)
     if report is not None:
@@ -131,7 +132,9 @@ def harden(
             f"A budget of {budget_accuracy:g} points is less than one of {len(held)} held-out "
             "images: none may be lost. Give more images or a larger budget."
         )
-    shared: dict[str, Any] = {"seed": seed, "device": device, "labels": labels, "progress": True}
+    # Before and after are judged by the same labels: the original's, where the model gives them.
+    held = usable_images(suspect.model, held, labels)  # type: ignore[arg-type]
+    shared: dict[str, Any] = {"seed": seed, "device": device, "progress": True}
     before = [distances_of(suspect.model, held, attack, shared) for attack in attacks]
     hardened, result = apply(
         suspect.model,
@@ -139,6 +142,7 @@ def harden(
         chosen,
         budget_accuracy=budget_accuracy,
         validation=held,
+        labels=labels,  # type: ignore[arg-type]
         checkpoint=checkpoint,
         **shared,
     )

@@ -15,7 +15,6 @@ from torch import nn
 
 from doorward.data import ImageData
 from doorward.hardening.methods.base import file_hardening
-from doorward.hardening.methods.inverting import Searching
 from doorward.hardening.methods.pairhardening import ScheduledHardening
 from doorward.hardening.methods.scheduled import ScheduledObjective
 from doorward.hardening.transforms import (
@@ -67,7 +66,6 @@ class Deck(ScheduledHardening):
 
     families: Annotated[tuple[Family, ...], Field(min_length=1)] = PLAIN
     space: Space = field(default_factory=Space)
-    searching: Searching = field(default_factory=Searching)
 
     def objective(self, model: nn.Module, work: ImageData, context: Context) -> DeckObjective:
         """The objective; an encoder-decoder is trained first where the latent family needs it."""
