@@ -35,6 +35,7 @@ from doorward.reporting.blocks import (
 )
 from doorward.reporting.builders import environment_table, training_curves
 from doorward.reporting.hardening import distance_section
+from doorward.reporting.honeypot import honeypot_section
 from doorward.reporting.numerals import format_value, percent, power_of_two
 from doorward.reporting.plots import Bars, Curve, Dots, Scatter
 from doorward.reporting.removal import purge_section
@@ -62,6 +63,7 @@ __all__ = [
     "distance_section",
     "environment_table",
     "format_value",
+    "honeypot_section",
     "lock_section",
     "percent",
     "power_of_two",

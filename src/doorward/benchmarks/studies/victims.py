@@ -30,7 +30,7 @@ from doorward.watermark import (
     pretrained_recipe,
 )
 
-__all__ = ["Parties", "Victim", "key_of", "marked_model", "parties", "plain_model"]
+__all__ = ["Parties", "Victim", "kept", "key_of", "marked_model", "parties", "plain_model"]
 
 VERSION = 1
 """Raised when models come to be trained in another way: those on disk are then left alone."""
@@ -94,7 +94,7 @@ def plain_model(cell: Cell, source: ImageData) -> Victim:
         run = fit(model, None, source, recipe)
         return model, {"train_seconds": run.seconds, "steps": run.steps}
 
-    model, facts = _kept(_name(cell, source, "unmarked", recipe), train)
+    model, facts = kept(_name(cell, source, "unmarked", recipe), train)
     return Victim(model, key_of(cell, source), facts)
 
 
@@ -127,7 +127,7 @@ def marked_model(
 
     chosen = make_embedding(method, options).to_dict()
     name = _name(cell, source, f"{mode} {method}", recipe, chosen)
-    model, facts = _kept(name, train)
+    model, facts = kept(name, train)
     return Victim(model, key, facts)
 
 
@@ -152,9 +152,10 @@ def _name(
     return hashlib.sha256(canonical_json(facts)).hexdigest()
 
 
-def _kept(
+def kept(
     name: str, train: Callable[[], tuple[Classifier, dict[str, Any]]]
 ) -> tuple[Classifier, dict[str, Any]]:
+    """The model on disk under a name that says everything about it; trained if it is not there."""
     folder = home_folder() / "studies" / name
     if not (folder / "model.json").is_file():
         model, facts = train()
