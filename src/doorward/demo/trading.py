@@ -16,7 +16,15 @@ from doorward.demo.story import ARCHITECTURE, Part, Story
 from doorward.metrics import accuracy, attack_success
 from doorward.models import create
 from doorward.randomness import derive_seed
-from doorward.reporting import Note, Section, Text, Verdict, deal_section, lock_section
+from doorward.reporting import (
+    Note,
+    Section,
+    Text,
+    Verdict,
+    deal_section,
+    lock_section,
+    percent,
+)
 from doorward.trading import Lock, Locking, TriggerTuning, lock
 from doorward.trading.masks import TrainedMasks, identity_bank
 
@@ -35,7 +43,6 @@ def tell(story: Story) -> Part:
     wrong = _under_another_key(story, made, test)
     dealt = deal_with(made, test, story.shelf["owner"], story.place)
     outcome = made.result.outcome
-    usable = wrong[0] > outcome.trial_accuracy - 0.1
     return Part(
         key="trading",
         summary={
@@ -53,7 +60,7 @@ def tell(story: Story) -> Part:
             "unlocking costs at most three points of accuracy": (
                 outcome.trial_accuracy - outcome.unlocked_accuracy <= MAY_COST
             ),
-            "another key does not unlock the trial": not (usable and wrong[1] < 0.5),
+            "another key does not unlock the trial": not _unlocks(made, wrong),
             "the key opens for its buyer alone": not dealt.opened_for_a_stranger,
             "the deal is settled to the cent": dealt.settled,
         },
@@ -87,6 +94,11 @@ def _under_another_key(story: Story, made: Lock, test: ImageData) -> tuple[float
     return accuracy(wrong, test), attack_success(wrong, test, made.backdoor)
 
 
+def _unlocks(made: Lock, found: tuple[float, float]) -> bool:
+    """Whether accuracy and attack success are those of a usable model without its trigger."""
+    return found[0] > made.result.outcome.trial_accuracy - 0.1 and found[1] < 0.5
+
+
 def _section(
     made: Lock, wrong: tuple[float, float], dealt: Dealt, test: ImageData, *, seed: int
 ) -> Section:
@@ -103,6 +115,13 @@ def _section(
                 f"{SIZE}x{SIZE} pixels here."
             ),
             *shown.blocks,
+            Verdict(
+                "Does another key of the same kind unlock the trial?",
+                _unlocks(made, wrong),
+                good=not _unlocks(made, wrong),
+                detail=f"under it the model is right on {percent(wrong[0])} of clean images, and "
+                f"the trigger works on {percent(wrong[1])}",
+            ),
             Text("**The deal** runs through the desk's protocol, with a ledger in cents:"),
             *deal_section(dealt.told).blocks,
             Verdict(
