@@ -114,7 +114,6 @@ def hardenings() -> str:
     return _table(["method", "what it does", "paper"], rows)
 
 
-
 def defences() -> str:
     """The defences of answers."""
     rows = []
