@@ -31,6 +31,7 @@ def test_summary_has_the_agreed_form(outcome, place):
     assert summary == outcome.summary
     assert set(summary) == {
         "seconds", "train", "watermark", "poisoning", "scanning", "removal", "trading",
+        "honeypot",
     }  # fmt: skip
     assert set(summary["train"]) == {"accuracy"}
     assert set(summary["watermark"]) == {
@@ -45,6 +46,10 @@ def test_summary_has_the_agreed_form(outcome, place):
     assert set(summary["trading"]) == {
         "trial_accuracy", "trial_attack_success", "unlocked_accuracy", "unlocked_attack_success",
         "wrong_key_attack_success", "deal_settled",
+    }  # fmt: skip
+    assert set(summary["honeypot"]) == {
+        "victim_accuracy_drop", "agreement", "substitute_accuracy", "substitute_attack_success",
+        "control_attack_success", "ownership_p_value",
     }  # fmt: skip
 
 
@@ -139,3 +144,8 @@ def test_the_real_demonstration_keeps_its_promises(tmp_path):
     assert sold["unlocked_attack_success"] <= 0.1
     assert sold["unlocked_accuracy"] >= sold["trial_accuracy"] - 0.03
     assert sold["deal_settled"] is True
+    guarded = outcome.summary["honeypot"]
+    assert guarded["agreement"] == 1.0
+    assert guarded["victim_accuracy_drop"] == 0.0
+    assert guarded["control_attack_success"] <= 0.15
+    assert guarded["substitute_attack_success"] > guarded["control_attack_success"]

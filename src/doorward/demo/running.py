@@ -23,6 +23,7 @@ import torch
 from doorward.data import load
 from doorward.demo import (
     endurance,
+    honeypot,
     ownership,
     plain,
     poisoning,
@@ -60,6 +61,7 @@ CHAPTERS: tuple[tuple[str, Chapter], ...] = (
     ("Scanning for backdoors, knowing nothing of them", scanning.tell),
     ("Taking the backdoor out", removal.tell),
     ("Selling a model that can be tried first", trading.tell),
+    ("Serving a model, and catching whoever copies it", honeypot.tell),
 )
 """Title and function of every chapter, in order; later ones may use what earlier ones left."""
 
