@@ -169,7 +169,9 @@ def test_hardening_pushes_classes_apart(
     trained: nn.Module, small_digits: ImageData, unseen_digits: ImageData
 ) -> None:
     """By an attack, seeds and images that were not trained with, within the budget."""
-    method = hardening("deck", steps=45, checks=3, lr=0.05, first_steps=12, pairs_at_once=3)
+    method = hardening(
+        "deck", steps=45, checks=3, lr=0.05, hard_weight=1.0, first_steps=12, pairs_at_once=3
+    )
     hardened, result = harden(
         trained, small_digits, method, budget_accuracy=1.0, validation=unseen_digits, seed=0
     )
