@@ -30,7 +30,7 @@ def test_summary_has_the_agreed_form(outcome, place):
     summary = json.loads((place / "summary.json").read_text())
     assert summary == outcome.summary
     assert set(summary) == {
-        "seconds", "train", "watermark", "poisoning", "scanning", "removal", "trading",
+        "seconds", "train", "watermark", "poisoning", "scanning", "removal", "hardening", "trading",
         "honeypot",
     }  # fmt: skip
     assert set(summary["train"]) == {"accuracy"}
@@ -42,6 +42,9 @@ def test_summary_has_the_agreed_form(outcome, place):
     assert set(summary["scanning"]) == {"attacked_class_found", "clean_model_accused", "seconds"}
     assert set(summary["removal"]) == {
         "accuracy_before", "accuracy_after", "attack_success_before", "attack_success_after",
+    }  # fmt: skip
+    assert set(summary["hardening"]) == {
+        "distance_before", "distance_after", "accuracy_before", "accuracy_after",
     }  # fmt: skip
     assert set(summary["trading"]) == {
         "trial_accuracy", "trial_attack_success", "unlocked_accuracy", "unlocked_attack_success",
@@ -95,6 +98,7 @@ def test_the_report_tells_every_chapter_and_loads_nothing(outcome, place):
     for heading in (
         "A plain model", "Whose model is it?", "Is it the file", "A backdoor that somebody else",
         "Does somebody else", "Can it be taken out?", "to be tried before", "repeat",
+        "Can one digit",
     ):  # fmt: skip
         assert heading in page
     assert "<script" not in page
@@ -139,6 +143,9 @@ def test_the_real_demonstration_keeps_its_promises(tmp_path):
     assert purged["attack_success_before"] == outcome.summary["poisoning"]["attack_success"]
     assert purged["attack_success_after"] <= 0.05
     assert purged["accuracy_after"] >= purged["accuracy_before"] - 0.02
+    hardened = outcome.summary["hardening"]
+    assert hardened["distance_before"] is not None
+    assert hardened["accuracy_after"] >= hardened["accuracy_before"] - 0.02
     sold = outcome.summary["trading"]
     assert sold["trial_attack_success"] >= 0.95
     assert sold["unlocked_attack_success"] <= 0.1

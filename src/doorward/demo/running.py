@@ -23,6 +23,7 @@ import torch
 from doorward.data import load
 from doorward.demo import (
     endurance,
+    hardening,
     honeypot,
     ownership,
     plain,
@@ -62,6 +63,7 @@ CHAPTERS: tuple[tuple[str, Chapter], ...] = (
     ("Taking the backdoor out", removal.tell),
     ("Selling a model that can be tried first", trading.tell),
     ("Serving a model, and catching whoever copies it", honeypot.tell),
+    ("Pushing the classes of the plain model apart", hardening.tell),
 )
 """Title and function of every chapter, in order; later ones may use what earlier ones left."""
 
