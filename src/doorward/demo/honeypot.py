@@ -38,7 +38,7 @@ __all__ = ["LEVELS", "tell"]
 LEVELS = (48 / 255, 72 / 255, 96 / 255)
 """Amplitudes: digits are black and white, and have loud waves by nature."""
 
-_ALPHA = 0.01
+_ALPHA = 0.05  # digits give a key of two waves little to show; a real claim asks for more
 _BITS = 2
 _DIGITS, _DRAWN = 700, 800  # of the thief's questions: real digits, and procedural pictures
 _LOOKS = (16, 32)

@@ -44,7 +44,7 @@ def hardening_section(
         Verdict(
             "Was anything kept within the budget?",
             result.kept_steps > 0,
-            detail=f"{result.budget_accuracy:g} points may be lost, {lost:.2f} were",
+            detail=f"{lost:.2f} points of accuracy lost, {result.budget_accuracy:g} allowed",
         ),
         Numbers(
             Number("Accuracy before", percent(result.accuracy_before)),

@@ -58,8 +58,9 @@ def honeypot_section(
         Text(
             "The model is served with a **lean**: no label changes, but the probabilities of the "
             "other classes lean a little towards a secret class, the louder a secret wave is in "
-            "the image. Users do not notice. Whoever trains a copy on the answers trains the "
-            "secret into it, and the owner, who knows which wave, makes it loud."
+            "the image. Users see the same labels; what the probabilities lose is below. Whoever "
+            "trains a copy on the answers trains the secret into it, and the owner, who knows "
+            "which wave, makes it loud."
         ),
         Numbers(
             Number("Labels kept", percent(cost.agreement), f"{fitted.images} images"),
