@@ -81,10 +81,12 @@ def test_an_innocent_model_keeps_its_accuracy(
     assert accuracy(repaired, scene.test) >= least
 
 
-def test_every_method_but_three_is_expected_to_remove_it() -> None:
-    """Quantisation is no removal, CLP alone does not find a backdoor in so narrow a network, and
-    unlearning a scanned distribution is tested with the scanners."""
-    assert set(REMOVALS) - set(REMOVES | SLOWLY) == {"clp", "mesa-unlearning", "quantisation"}
+def test_every_other_method_is_expected_to_remove_it() -> None:
+    """Quantisation is no removal, CLP alone does not find a backdoor in so narrow a network,
+    unlearning a scanned distribution is tested with the scanners, and hardening with its own."""
+    assert set(REMOVALS) - set(REMOVES | SLOWLY) == {
+        "clp", "deck", "mesa-unlearning", "moth", "quantisation",
+    }  # fmt: skip
 
 
 def test_clp_costs_little(scene: Any) -> None:

@@ -1,5 +1,6 @@
 """Two baselines without classes: adversarial training, and training on one universal perturbation.
 
+>>> from doorward.hardening import hardening
 >>> hardening("pgd").ascent_steps, hardening("universal").bound * 255
 (7, 8.0)
 """

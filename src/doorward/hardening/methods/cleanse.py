@@ -1,5 +1,6 @@
 """Two baselines by Neural Cleanse: train on the patch of every target, or of every pair.
 
+>>> from doorward.hardening import hardening
 >>> hardening("nc-pairwise").first_steps
 200
 """

@@ -1,5 +1,6 @@
 """DECK-R: harden against changes of the whole image, family by family and pair by pair.
 
+>>> from doorward.hardening import hardening
 >>> hardening("deck", families=("flow", "colour")).families
 ('flow', 'colour')
 """

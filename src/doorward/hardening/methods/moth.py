@@ -1,5 +1,6 @@
 """MOTH: harden against patches, pair by pair.
 
+>>> from doorward.hardening import hardening
 >>> hardening("moth").searching.measure
 'patch'
 """

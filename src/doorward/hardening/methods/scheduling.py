@@ -2,7 +2,9 @@
 
 >>> pairs = PairSchedule(torch.arange(4), 4, explore=0.0, blend_steps=0)
 >>> pairs.warmed(1, size=6.0, eased=torch.tensor([0.9, 0.0, 0.1, 0.1]))
->>> pairs.note(0, 1, 9.0)                                 # it grew by a half
+>>> pairs.settled()
+>>> for source, size in ((0, 9.0), (2, 6.6), (3, 6.0)):   # grown by a half, by a tenth, not at all
+...     pairs.note(source, 1, size)
 >>> pairs.next(1, step=5, draw=torch.Generator().manual_seed(0))
 [(0, 1)]
 

@@ -1,6 +1,7 @@
 """PRADA as a monitor: an alarm where `doorward.honeypot.defences.PradaWatch` falls below delta.
 
 >>> import numpy as np
+>>> from doorward.serving.gateway.monitors.settings import Prada
 >>> rng = np.random.default_rng(0)
 >>> monitor = PradaMonitor(Prada(least=50))
 >>> one_class = np.array([[1.0, 0.0]], np.float32).repeat(60, 0)
