@@ -33,6 +33,7 @@ def tiny(**changes: Any) -> Cell:
     return Cell(**{**known, **changes})
 
 
+@pytest.mark.slow
 def test_the_quick_tier_shows_attacks_that_work(tmp_path) -> None:
     result = db.run("attacks", "quick", seeds=1, engine="inline", out=tmp_path / "results")
     assert [failure.error for failure in result.failures] == []

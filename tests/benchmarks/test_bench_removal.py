@@ -65,6 +65,7 @@ def test_removal_board(tmp_path) -> None:
     assert all(rows[name]["cost"] < 10 for name in PURGES)
 
 
+@pytest.mark.slow
 def test_removal_retuning(tmp_path) -> None:
     rows = measure("removal-retuning", tmp_path)
     for metrics in rows.values():

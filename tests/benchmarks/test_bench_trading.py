@@ -40,6 +40,7 @@ def measure(name: str, *methods: str, setting: str = "") -> dict[str, dict[str, 
     return rows
 
 
+@pytest.mark.slow
 def test_a_lock_holds_and_opens() -> None:
     (row,) = measure("trading-lock", "channel").values()
     assert row["trial_attack"] > 0.9

@@ -44,7 +44,8 @@ def test_sections_say_what_was_measured() -> None:
         natural_section(before, found, clean, survive),
     )
     shown = page.html()
-    for words in ("+100 %", "0.50 were", "diverged", "no, undone", "Natural backdoors", "Nobody"):
+    said = "0.50 points of accuracy lost"
+    for words in ("+100 %", said, "diverged", "no, undone", "Natural backdoors", "Nobody"):
         assert words in shown
     assert shown.count("data:image/png") == 3
     nothing = HardeningResult.from_dict({**FACTS, "kept_steps": 0, "ended": "budget"})
