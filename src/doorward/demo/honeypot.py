@@ -42,7 +42,7 @@ _ALPHA = 0.05  # digits give a key of two waves little to show; a real claim ask
 _BITS = 2
 _DIGITS, _DRAWN = 700, 800  # of the thief's questions: real digits, and procedural pictures
 _LOOKS = (16, 32)
-_COPY: dict[str, Any] = {"width": 8}  # a quarter of the victim's, so that two thefts are brief
+_COPY: dict[str, Any] = {"width": 16}  # half of the victim's: room for the lean, and brief thefts
 
 
 def tell(story: Story) -> Part:
